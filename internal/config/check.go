@@ -1,0 +1,111 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// check refuses what each key alone cannot show to be wrong, and fills in the
+// defaults that hang on other keys.
+func (l *loader) check(c *Config) {
+	if c.VaultName == "" {
+		c.VaultName = filepath.Base(c.Vault)
+	}
+	if c.Vault != "" && c.StateDir != "" {
+		vault, state := target(c.Vault, maxLinks), target(c.StateDir, maxLinks)
+		switch {
+		case inside(vault, state):
+			l.fail("state_dir", "must lie outside the vault")
+		case inside(state, vault):
+			l.fail("vault", "must lie outside state_dir")
+		}
+	}
+	taken := make(map[string]int)
+	for i := range c.Providers {
+		p := &c.Providers[i]
+		path := fmt.Sprintf("providers[%d]", i)
+		if first, twice := taken[p.Name]; twice && p.Name != "" {
+			l.fail(path+".name", "is the name of providers[%d] too", first)
+		} else {
+			taken[p.Name] = i
+		}
+		l.checkProvider(p, path)
+	}
+}
+
+func (l *loader) checkProvider(p *Provider, path string) {
+	_, hasURL := l.set[path+".url"]
+	_, hasKey := l.set[path+".api_key"]
+	switch p.Kind {
+	case Ollama, OpenAI:
+		if !hasURL {
+			l.fail(path+".url", "must be set for %s", p.Kind)
+		}
+	case Echo:
+		if hasURL {
+			l.fail(path+".url", "must not be set for echo, which is built in")
+		}
+		if hasKey {
+			l.fail(path+".api_key", "must not be set for echo, which is built in")
+		}
+	}
+	if p.Concurrency == 0 {
+		p.Concurrency = 4
+		if p.Kind == Ollama { // it answers one after another by default
+			p.Concurrency = 1
+		}
+	}
+	taken := make(map[string]int)
+	for i, m := range p.Models {
+		name := strings.ToLower(m.Name)
+		if first, twice := taken[name]; twice && name != "" {
+			l.fail(fmt.Sprintf("%s.models[%d].name", path, i), "is the name of models[%d] too", first)
+			continue
+		}
+		taken[name] = i
+	}
+}
+
+// maxLinks is how many dangling links target follows one after another, as many
+// as Linux does.
+const maxLinks = 40
+
+// target follows the links of an absolute path as far as it exists, a last link
+// to something that is not there yet included.
+func target(path string, links int) string {
+	if whole, err := filepath.EvalSymlinks(path); err == nil {
+		return whole
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return path
+	}
+	parent = target(parent, links)
+	to, err := os.Readlink(path)
+	if err != nil || links == 0 {
+		return filepath.Join(parent, filepath.Base(path))
+	}
+	return target(absolute(to, parent), links-1)
+}
+
+// inside says that path is outer or lies in it, by name or, for what exists, by
+// being the same folder under another name.
+func inside(outer, path string) bool {
+	folder, err := os.Stat(outer)
+	exists := err == nil
+	for {
+		if path == outer {
+			return true
+		}
+		if info, err := os.Stat(path); exists && err == nil && os.SameFile(folder, info) {
+			return true
+		}
+		parent := filepath.Dir(path)
+		if parent == path {
+			return false
+		}
+		path = parent
+	}
+}
