@@ -1,0 +1,78 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind is the way in which a call failed.
+type Kind string
+
+// The kinds of failure. Those marked "again" may be asked again by the caller's
+// own count; no other may.
+const (
+	Unreachable Kind = "unreachable" // no connection came about, nothing was sent; again
+	Busy        Kind = "busy"        // 429 or 503: the server has no room now; again
+	Gateway     Kind = "gateway"     // 502 or 504: something between us and the model; again
+	Auth        Kind = "auth"        // 401 or 403: the key or the host name is not accepted
+	NoModel     Kind = "no model"    // the server does not have the model
+	Refused     Kind = "refused"     // another 4xx: the request can never succeed as it is
+	TooLong     Kind = "too long"    // the prompt does not fit the model's context
+	Failed      Kind = "failed"      // another 5xx, or an error inside the stream
+	Timeout     Kind = "timeout"     // one of our deadlines, named in Reason
+	Cut         Kind = "cut"         // the answer ran into a length limit
+	Empty       Kind = "empty"       // the model ended without a word
+	Unfinished  Kind = "unfinished"  // the stream ended without its end marker
+	Unread      Kind = "unread"      // the model did not read the whole prompt
+	Blocked     Kind = "blocked"     // the provider withheld the answer
+	Malformed   Kind = "malformed"   // what came back breaks the protocol
+	Cancelled   Kind = "cancelled"   // our own context ended
+)
+
+// Error is the one error type that providers return.
+type Error struct {
+	Kind     Kind
+	Provider string
+	Model    string
+	// Reason is what happened, for the owner to read: it holds no secret, no URL
+	// and no path of the server.
+	Reason string
+	// Advice is what the owner can do, "" where there is nothing to say.
+	Advice string
+	// Sent says that the server may have begun to work, and to bill.
+	Sent bool
+	// RetryAfter is how long the server asked us to wait, 0 if it did not.
+	RetryAfter time.Duration
+	// Cause is for the log alone. It may be nil.
+	Cause error
+}
+
+// Error names provider, model and reason, as one line.
+func (e *Error) Error() string {
+	if e.Model == "" {
+		return fmt.Sprintf("%s: %s", e.Provider, e.Reason)
+	}
+	return fmt.Sprintf("%s (%s): %s", e.Provider, e.Model, e.Reason)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Again says whether the same request may be sent once more.
+func (e *Error) Again() bool {
+	switch e.Kind {
+	case Unreachable, Busy, Gateway:
+		return true
+	}
+	return false
+}
+
+// KindOf returns the kind of the first *Error in err's tree, "" where there is
+// none.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return ""
+}
