@@ -1,0 +1,93 @@
+package ledger
+
+// Migrations is the schema of ledger.db, oldest first. A row is never edited
+// once it was released: a change is a further row.
+func Migrations() []string {
+	return []string{`
+CREATE TABLE meta (
+	key   TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a job. Times are Unix milliseconds, 0 for none.
+CREATE TABLE jobs (
+	id            TEXT PRIMARY KEY,
+	note_id       TEXT NOT NULL,          -- the frontmatter's id, '' for none
+	name          TEXT NOT NULL,          -- the file's name at the first claim
+	name_key      TEXT NOT NULL,          -- the same without regard to case
+	file          TEXT NOT NULL,          -- the file's name now
+	file_key      TEXT NOT NULL,
+	hash          TEXT NOT NULL,          -- of the note without what we write into it
+	state         TEXT NOT NULL,
+	reason        TEXT NOT NULL DEFAULT '',
+	advice        TEXT NOT NULL DEFAULT '',
+	job_type      TEXT NOT NULL,
+	provider      TEXT NOT NULL,
+	model         TEXT NOT NULL,
+	title         TEXT NOT NULL,
+	priority      INTEGER NOT NULL,
+	retry_never   INTEGER NOT NULL,
+	run           TEXT NOT NULL,
+	attempt       INTEGER NOT NULL,
+	steps         INTEGER NOT NULL,
+	next_provider TEXT NOT NULL DEFAULT '', -- who is asked next, of a job that was put back
+	output        TEXT NOT NULL DEFAULT '', -- the output note of this run
+	partial       TEXT NOT NULL DEFAULT '', -- the note with a failed run's partial text
+	first_seen    INTEGER NOT NULL,
+	claimed       INTEGER NOT NULL DEFAULT 0,
+	started       INTEGER NOT NULL DEFAULT 0,
+	ended         INTEGER NOT NULL DEFAULT 0,
+	settled       INTEGER NOT NULL DEFAULT 0, -- the note lies in its last folder and says how it ended
+	unclaimed     INTEGER NOT NULL DEFAULT 0  -- refused without a claim: nothing is matched against it
+) STRICT;
+CREATE INDEX jobs_unsettled ON jobs (settled) WHERE settled = 0;
+CREATE INDEX jobs_note_id ON jobs (note_id) WHERE note_id <> '';
+CREATE INDEX jobs_name ON jobs (name_key);
+CREATE INDEX jobs_file ON jobs (file_key);
+CREATE INDEX jobs_hash ON jobs (hash, claimed);
+CREATE INDEX jobs_ended ON jobs (ended);
+
+-- What was asked, to know an edit of it again.
+CREATE TABLE bodies (
+	job  TEXT PRIMARY KEY REFERENCES jobs (id),
+	body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a provider call, written before it is made.
+CREATE TABLE calls (
+	id       INTEGER PRIMARY KEY,
+	job      TEXT NOT NULL REFERENCES jobs (id),
+	run      TEXT NOT NULL,
+	attempt  INTEGER NOT NULL,
+	step     INTEGER NOT NULL,
+	try      INTEGER NOT NULL,
+	provider TEXT NOT NULL,
+	model    TEXT NOT NULL,
+	hash     TEXT NOT NULL,               -- of the request
+	state    TEXT NOT NULL,               -- intent, answered or failed
+	billed   INTEGER NOT NULL DEFAULT 1,  -- the provider may have billed it
+	kind     TEXT NOT NULL DEFAULT '',    -- of the failure
+	reason   TEXT NOT NULL DEFAULT '',
+	estimate INTEGER NOT NULL,            -- tokens of the prompt, by our count
+	read     INTEGER NOT NULL DEFAULT 0,
+	written  INTEGER NOT NULL DEFAULT 0,
+	started  INTEGER NOT NULL,
+	ended    INTEGER NOT NULL DEFAULT 0,
+	answer   TEXT NOT NULL DEFAULT ''     -- JSON: all of the answer but its text
+) STRICT;
+CREATE INDEX calls_job ON calls (job, step);
+
+-- The texts, which leave some time after the output is durable.
+CREATE TABLE answers (
+	call     INTEGER PRIMARY KEY REFERENCES calls (id),
+	text     TEXT NOT NULL,
+	thinking TEXT NOT NULL
+) STRICT;
+
+-- When a note that still waits unclaimed was first seen.
+CREATE TABLE sightings (
+	name  TEXT PRIMARY KEY,
+	since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`}
+}
