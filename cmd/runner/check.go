@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/control"
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/vault"
+)
+
+// finding is one line of what check found.
+type finding struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+}
+
+// pollOverdue is the age of the last look at the queue after which a worker
+// counts as stuck. It looks each second.
+const pollOverdue = 30 * time.Second
+
+func runCheck(ctx context.Context, c *call) error {
+	conf, err := c.load()
+	if err != nil {
+		return err
+	}
+	var findings []finding
+	switch {
+	case c.live:
+		findings, err = checkLive(ctx, conf)
+	case len(c.args) > 0:
+		for _, name := range c.args {
+			findings = append(findings, checkNote(conf, name))
+		}
+	default:
+		findings = checkAll(ctx, conf)
+	}
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for _, f := range findings {
+		mark := "ok  "
+		if !f.OK {
+			mark = "FAIL"
+			bad++
+		}
+		if !c.json {
+			fmt.Fprintf(c.stdout, "%s  %s: %s\n", mark, f.What, printable(f.Text))
+		}
+	}
+	if c.json {
+		if err := printJSON(c.stdout, findings); err != nil {
+			return err
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d checks failed", bad, len(findings))
+	}
+	return nil
+}
+
+// checkLive asks the worker whether it lives and claims jobs.
+func checkLive(ctx context.Context, conf *config.Config) ([]finding, error) {
+	s, err := control.Dial(filepath.Join(conf.StateDir, socketFile)).Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := finding{What: "worker", OK: true, Text: fmt.Sprintf("runs on %s, last look at the queue %s ago", s.Host, time.Since(s.LastPoll).Round(time.Second))}
+	if time.Since(s.LastPoll) > pollOverdue {
+		f.OK = false
+	}
+	if !s.Claiming {
+		f.OK, f.Text = false, "claims nothing: "+s.Reason
+	}
+	return []finding{f}, nil
+}
+
+// checkAll tries everything that the configuration names.
+func checkAll(ctx context.Context, conf *config.Config) []finding {
+	all := []finding{{What: "configuration", OK: true, Text: conf.File}, checkVault(conf)}
+	deadlines, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	hosts, _, err := providers(conf)
+	if err != nil {
+		return append(all, finding{What: "providers", Text: err.Error()})
+	}
+	for _, h := range hosts {
+		f := finding{What: "provider " + h.Name, OK: true}
+		if err := h.Provider.Ping(deadlines); err != nil {
+			f.OK, f.Text = false, reasonOf(err)
+		} else if models, err := h.Provider.Models(deadlines); err != nil {
+			f.OK, f.Text = false, reasonOf(err)
+		} else {
+			f.OK, f.Text = compareModels(h.Models, models)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+func reasonOf(err error) string {
+	var e *provider.Error
+	if errors.As(err, &e) {
+		return strings.TrimSuffix(e.Reason+"; "+e.Advice, "; ")
+	}
+	return err.Error()
+}
+
+func compareModels(configured []string, listed []provider.Model) (bool, string) {
+	have := make(map[string]bool)
+	for _, m := range listed {
+		have[strings.ToLower(strings.TrimSuffix(m.Name, ":latest"))] = true
+	}
+	var missing []string
+	for _, m := range configured {
+		if !have[strings.ToLower(strings.TrimSuffix(m, ":latest"))] {
+			missing = append(missing, m)
+		}
+	}
+	if len(missing) > 0 {
+		return false, "answers, and does not have: " + strings.Join(missing, ", ")
+	}
+	return true, fmt.Sprintf("answers, and has %d models", len(listed))
+}
+
+func checkVault(conf *config.Config) finding {
+	f := finding{What: "vault", OK: true, Text: conf.Vault}
+	v, err := vault.Open(conf.Vault)
+	if err != nil {
+		return finding{What: "vault", Text: fmt.Sprintf("%v; `runner init` makes it", err)}
+	}
+	defer v.Close()
+	for _, folder := range queue.Folders() {
+		if _, err := v.List(folder); err != nil {
+			return finding{What: "vault", Text: fmt.Sprintf("%s: %v; `runner init` makes what is missing", folder, err)}
+		}
+	}
+	return f
+}
+
+// checkNote tells what a note would ask, without asking.
+func checkNote(conf *config.Config, name string) finding {
+	f := finding{What: name}
+	file, err := os.Open(name)
+	if err != nil {
+		f.Text = err.Error()
+		return f
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, note.MaxSize+1))
+	if err == nil {
+		err = tooLong(data)
+	}
+	if err != nil {
+		f.Text = err.Error()
+		return f
+	}
+	n, err := note.Parse(data)
+	if err != nil {
+		f.Text = err.Error()
+		return f
+	}
+	spec, err := job.Read(n, rules(conf))
+	if err != nil {
+		f.Text = err.Error()
+		return f
+	}
+	f.OK = true
+	if spec.Draft {
+		f.Text = "a draft: it is not taken until draft is unticked"
+		return f
+	}
+	parts := []string{string(spec.Type)}
+	for i, s := range spec.Steps {
+		tokens := provider.Estimate([]provider.Message{{Role: provider.System, Content: spec.System}, {Role: provider.User, Content: spec.Preamble + s.Prompt}})
+		parts = append(parts, fmt.Sprintf("step %d asks %s/%s, at least %d tokens of its own", i+1, s.Provider, s.Model, tokens))
+	}
+	if len(spec.Unknown) > 0 {
+		parts = append(parts, "keys that are kept and not known: "+strings.Join(spec.Unknown, ", "))
+	}
+	f.Text = strings.Join(parts, "; ")
+	return f
+}

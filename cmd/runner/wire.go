@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+	_ "time/tzdata" // zones, where the machine has none
+
+	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/echo"
+	"davidcockson.com/runner/internal/provider/ollama"
+	"davidcockson.com/runner/internal/vault"
+	"davidcockson.com/runner/internal/worker"
+)
+
+// version is set by the build.
+var version = ""
+
+func theVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+const (
+	ledgerFile = "ledger.db"
+	socketFile = "runner.sock"
+	lockFile   = "worker.lock"
+	stateIDKey = "state_id"
+	pollEvery  = time.Second
+	eventsKept = 256
+)
+
+// node is the process that holds the vault, all its parts built.
+type node struct {
+	conf    *config.Config
+	log     *slog.Logger
+	vault   *vault.Vault
+	ledger  *ledger.Ledger
+	hub     *live.Hub
+	arbiter *provider.Arbiter
+	worker  *worker.Worker
+	close   []func() error
+}
+
+// Close gives everything back, the last first.
+func (n *node) Close() error {
+	var all []error
+	for i := len(n.close) - 1; i >= 0; i-- {
+		all = append(all, n.close[i]())
+	}
+	return errors.Join(all...)
+}
+
+func logger(conf *config.Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: conf.LogLevel}
+	if conf.Log == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// build makes the worker and what it needs, out of the configuration.
+func build(ctx context.Context, conf *config.Config, takeOver bool, stderr io.Writer) (n *node, err error) {
+	n = &node{conf: conf, log: logger(conf, stderr)}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	lock, err := openState(conf.StateDir)
+	if err != nil {
+		return n, err
+	}
+	n.close = append(n.close, lock.Close)
+	if n.vault, err = vault.Open(conf.Vault); err != nil {
+		return n, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
+	}
+	n.close = append(n.close, n.vault.Close)
+	if n.ledger, err = ledger.Open(ctx, filepath.Join(conf.StateDir, ledgerFile)); err != nil {
+		return n, err
+	}
+	n.close = append(n.close, n.ledger.Close)
+	stateID, err := n.ledger.Meta(ctx, stateIDKey)
+	if err != nil {
+		return n, err
+	}
+	if stateID == "" {
+		stateID = job.NewRun() + job.NewRun()
+		if err := n.ledger.SetMeta(ctx, stateIDKey, stateID); err != nil {
+			return n, err
+		}
+	}
+	hosts, limits, err := providers(conf)
+	if err != nil {
+		return n, configError{err}
+	}
+	n.arbiter = provider.NewArbiter(limits, time.Now)
+	n.hub = live.NewHub(eventsKept, time.Now)
+	events, stop, err := watch(n.vault, conf.Vault, n.log)
+	if err != nil {
+		n.log.Warn("no file events; the queue is polled only", "every", pollEvery, "error", err)
+	} else {
+		n.close = append(n.close, stop)
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "unknown"
+	}
+	n.worker = worker.New(worker.Options{
+		Vault: n.vault, Ledger: n.ledger, Hosts: hosts, Arbiter: n.arbiter, Hub: n.hub, Location: conf.Timezone,
+		Guard: conf.Guard, Concurrency: conf.Concurrency, JobLimit: conf.Deadlines.Job, Grace: conf.Grace,
+		Hostname: hostname, Version: theVersion(), StateID: stateID, TakeOver: takeOver,
+		StateFree: func() (int64, error) { return free(conf.StateDir) },
+		Watch:     events, Poll: pollEvery, Log: n.log,
+	})
+	return n, nil
+}
+
+// openState makes or tightens the state folder and takes its lock: one worker
+// for each.
+func openState(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder private: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the worker's lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another worker runs with the state folder %s; stop it first, or use `runner list` to ask it", dir)
+		}
+		return nil, fmt.Errorf("lock the state folder %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// free is the space left on a folder's disk, in bytes.
+func free(dir string) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// providers builds each configured provider. A new kind is one case here.
+func providers(conf *config.Config) ([]worker.Host, map[string]int, error) {
+	deadlines := provider.DefaultDeadlines()
+	deadlines.Connect, deadlines.Load = conf.Deadlines.Connect, conf.Deadlines.Load
+	deadlines.FirstByte, deadlines.Silence = conf.Deadlines.FirstByte, conf.Deadlines.Silence
+	limits := make(map[string]int)
+	var hosts []worker.Host
+	for _, p := range conf.Providers {
+		h := worker.Host{Name: p.Name, Patient: p.Offline == config.Wait}
+		contexts := make(map[string]int)
+		for _, m := range p.Models {
+			h.Models = append(h.Models, m.Name)
+			if m.NumCtx > 0 {
+				contexts[m.Name] = m.NumCtx
+			}
+		}
+		switch p.Kind {
+		case config.Echo:
+			h.Provider = echo.New(p.Name, deadlines)
+			if len(h.Models) == 0 {
+				h.Models = []string{echo.Echo, echo.Slow, echo.Cut, echo.Busy, echo.Silent}
+			}
+		case config.Ollama:
+			h.Probed = true
+			var err error
+			if h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Deadlines: deadlines, Contexts: contexts, Version: theVersion()}); err != nil {
+				return nil, nil, fmt.Errorf("provider %s: %w", p.Name, err)
+			}
+		default:
+			continue // known to the config and said to be not used yet
+		}
+		limits[p.Name] = p.Concurrency
+		hosts = append(hosts, h)
+	}
+	if len(hosts) == 0 {
+		return nil, nil, errors.New("no provider of a kind that this version can use: name one of kind ollama or echo")
+	}
+	return hosts, limits, nil
+}

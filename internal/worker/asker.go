@@ -1,0 +1,167 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/provider"
+)
+
+// asker asks providers for one attempt of a job, and is the only one who writes
+// down what was asked and answered: an intent before each call, its end after.
+type asker struct {
+	w     *Worker
+	row   ledger.Row
+	never bool // at most one call: the note says retry: never
+	// place is the place with which the job was claimed, nil once it was used.
+	place  *provider.Place
+	budget *budget
+	// reached is the last host that answered at all.
+	reached string
+}
+
+const (
+	// firstPause is the wait before the second try of a call; it doubles after.
+	firstPause = time.Second
+	// mostPause is the longest wait that a server may ask for within an attempt.
+	mostPause = 5 * time.Minute
+)
+
+// Ask makes a call, and again where that cannot be paid twice or the server asked
+// for it: refused connections, 429, 502, 503 and 504, three tries in all. After
+// anything else the call may have been billed, and is not repeated.
+func (a *asker) Ask(ctx context.Context, step int, name string, req provider.Request, sink provider.Sink) (provider.Answer, error) {
+	for try := 1; ; try++ {
+		answer, err := a.try(ctx, step, try, name, req, sink)
+		e := asError(err)
+		if err == nil || e == nil || !e.Again() || try == mostTries || a.never && e.Sent || e.Kind == provider.Unreachable && a.w.patient(name) {
+			return answer, err
+		}
+		if a.never && e.Kind != provider.Unreachable {
+			return answer, err
+		}
+		pause := a.pause(try, e)
+		if pause > mostPause {
+			e.Reason += fmt.Sprintf("; it asks to wait %s, which is too long within an attempt", pause.Round(time.Second))
+			return answer, e
+		}
+		a.w.o.Log.Warn("asking again", "job", a.row.ID, "provider", name, "reason", e.Reason, "try", try+1, "pause", pause)
+		sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting})
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return answer, a.cancelled(name, req, false)
+		}
+	}
+}
+
+// pause is what the server asked for, or a second, doubled for each try, plus up
+// to half of it by chance, so that many do not come back at once.
+func (a *asker) pause(try int, e *provider.Error) time.Duration {
+	pause := max(e.RetryAfter, firstPause<<(try-1))
+	return pause + rand.N(pause/2)
+}
+
+// try is one call: a place, the intent, the call, its end.
+func (a *asker) try(ctx context.Context, step, try int, name string, req provider.Request, sink provider.Sink) (provider.Answer, error) {
+	h, ok := a.w.hosts[name]
+	if !ok {
+		return provider.Answer{}, fmt.Errorf("the provider %q is not configured", name)
+	}
+	place, err := a.take(ctx, name, sink)
+	if err != nil {
+		return provider.Answer{}, a.cancelled(name, req, false)
+	}
+	defer place.Release()
+	if ctx.Err() != nil {
+		return provider.Answer{}, a.cancelled(name, req, false)
+	}
+	// What is written down must not depend on whether the job is stopped.
+	keep := context.WithoutCancel(ctx)
+	call, err := a.w.o.Ledger.Intend(keep, a.row.Ref(), ledger.Call{Step: step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
+		Estimate: provider.Estimate(req.Messages), Started: time.Now()})
+	if err != nil {
+		return provider.Answer{}, &recordError{err}
+	}
+	answer, err := h.Provider.Ask(ctx, req, sink)
+	a.budget.stop()
+	place.Release()
+	if err == nil {
+		a.reached = name
+		return answer, a.store(keep, call, answer)
+	}
+	e := asError(err)
+	if e == nil {
+		e = &provider.Error{Kind: provider.Failed, Provider: name, Model: req.Model, Reason: "the provider failed in a way it does not explain", Sent: true, Cause: err}
+	}
+	if e.Kind != provider.Unreachable {
+		a.reached = name
+	}
+	a.w.o.Log.Warn("call failed", "job", a.row.ID, "step", step, "try", try, "provider", name, "model", req.Model, "kind", string(e.Kind),
+		"reason", e.Reason, "sent", e.Sent, "cause", e.Cause)
+	if err := a.w.o.Ledger.CallFailed(keep, a.row.Ref(), call, answer, e, time.Now()); err != nil {
+		return answer, &recordError{err}
+	}
+	return answer, e
+}
+
+// store writes an answer down. It was paid for: if the ledger fails, that is
+// tried again, and after that the answer goes on to the output note, from which
+// a start knows that it came.
+func (a *asker) store(ctx context.Context, call int64, answer provider.Answer) error {
+	var err error
+	for range 3 {
+		if err = a.w.o.Ledger.Answer(ctx, a.row.Ref(), call, answer, time.Now()); err == nil {
+			return nil
+		}
+		if errors.Is(err, ledger.ErrStale) {
+			if a.stored(ctx, call) {
+				return nil // the commit had happened although it failed
+			}
+			return &recordError{err}
+		}
+	}
+	a.w.o.Log.Error("an answer could not be stored; it goes on to the output note", "job", a.row.ID, "error", err)
+	return nil
+}
+
+// stored says whether the ledger has an answer to a call after all.
+func (a *asker) stored(ctx context.Context, call int64) bool {
+	calls, err := a.w.o.Ledger.Calls(ctx, a.row.ID)
+	if err != nil {
+		return false
+	}
+	for _, c := range calls {
+		if c.ID == call {
+			return c.State == ledger.Answered
+		}
+	}
+	return false
+}
+
+// take gets a place at a provider: the one that the claim came with, or one in
+// line.
+func (a *asker) take(ctx context.Context, name string, sink provider.Sink) (*provider.Place, error) {
+	if place := a.place; place != nil {
+		a.place = nil
+		if place.Provider() == name {
+			return place, nil
+		}
+		place.Release()
+	}
+	if place, ok := a.w.o.Arbiter.TryAcquire(name, provider.Batch, a.row.ID); ok {
+		return place, nil
+	}
+	sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting})
+	return a.w.o.Arbiter.Acquire(ctx, name, provider.Batch, a.row.ID)
+}
+
+func (a *asker) cancelled(name string, req provider.Request, sent bool) *provider.Error {
+	return &provider.Error{Kind: provider.Cancelled, Provider: name, Model: req.Model, Reason: "stopped before it was asked", Sent: sent}
+}

@@ -1,0 +1,407 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"time"
+
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/jobtype"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/queue"
+)
+
+// outcome is what an executor reports to the poller of a note in the queue.
+type outcome struct {
+	name string
+	// held is the ledger's decision where the note was not claimed.
+	held *ledger.Decision
+	// row is the job where it was put back.
+	row ledger.Row
+	// repair is the id of a job whose record and file may not agree.
+	repair string
+	// unreachable or reached name the host that was found to be so.
+	unreachable, reached string
+	hostErr              error
+	// ending is how the job to repair ended, where that could not be written.
+	ending *ending
+}
+
+// ending is the end of a job that has yet to be written down.
+type ending struct {
+	row   ledger.Row
+	end   ledger.End
+	event job.Event
+}
+
+// begin runs a note in a goroutine of its own, with its place at the provider of
+// its first call.
+func (w *Worker) begin(jobs context.Context, it *queue.Item, place *provider.Place) {
+	name, sum, force := it.Name, it.Sum, w.forced[it.Name]
+	item := *it
+	w.queue.MarkTaken(it)
+	delete(w.waits, name)
+	delete(w.rows, name)
+	w.mu.Lock()
+	w.busy++
+	w.mu.Unlock()
+	w.group.Go(func() error {
+		defer place.Release()
+		r := outcome{name: name}
+		defer func() { w.outcomes <- r }()
+		l, err := w.queue.Load(name)
+		if err != nil || l.Sum != sum {
+			return nil // it changed: the scanner looks at it anew
+		}
+		c := w.candidate(&item, l)
+		c.Force = force
+		w.claim(jobs, c, l, place, &r)
+		return nil
+	})
+}
+
+// candidate is a note as the ledger matches it.
+func (w *Worker) candidate(it *queue.Item, l queue.Loaded) ledger.Candidate {
+	return ledger.Candidate{
+		Name: it.Name, NoteID: l.Spec.ID, Run: l.Run, Hash: l.Hash, Body: l.Note.Body(), FirstSeen: it.FirstSeen, Spec: l.Spec,
+		Gone: func(file string) bool {
+			_, err := w.o.Vault.Lstat(queue.Waiting + "/" + file)
+			return errors.Is(err, fs.ErrNotExist)
+		},
+		Running: func(id string) bool { return w.runOf(id) != nil },
+	}
+}
+
+// claim takes a note: its row first, then the move, then the attempt. Whatever
+// goes wrong in between is found by looking at row and file again.
+func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded, place *provider.Place, r *outcome) {
+	now := time.Now()
+	// Once it has begun, a claim is not left half done by a stop.
+	ctx := context.WithoutCancel(jobs)
+	d, err := w.o.Ledger.Claim(ctx, c, now)
+	if err != nil {
+		w.o.Log.Error("claim", "note", c.Name, "error", err)
+		return
+	}
+	if d.Verdict == ledger.Held || d.Verdict == ledger.Duplicate {
+		r.held = &d
+		return
+	}
+	row := d.Row
+	r.repair = row.ID // until it is known to be well
+	file, err := w.queue.Take(c.Name, row.Run, l)
+	if errors.Is(err, queue.ErrChanged) {
+		if err = w.o.Ledger.PutBack(ctx, row.Ref(), job.Claiming, file, "it changed while it was claimed", "", false); err == nil {
+			row.State, row.File = job.Waiting, file
+			r.row, r.repair = row, ""
+			w.transition(row, queue.Active, queue.Waiting, "it changed while it was claimed")
+			return
+		}
+	}
+	if err != nil {
+		w.o.Log.Error("claim", "job", row.ID, "note", c.Name, "error", err)
+		return
+	}
+	row.File = file
+	row.Output = w.outputName(row, l.Spec, now)
+	ref, err := w.o.Ledger.Begin(ctx, row.Ref(), file, row.Output, now)
+	if err != nil {
+		w.o.Log.Error("begin", "job", row.ID, "note", file, "error", err)
+		return
+	}
+	row.State, row.Attempt, row.Started = job.Active, ref.Attempt, now
+	reason := string(d.Verdict)
+	if len(l.Spec.Unknown) > 0 {
+		w.o.Log.Warn("keys that are not known were kept", "job", row.ID, "note", file, "keys", l.Spec.Unknown)
+	}
+	w.transition(row, queue.Waiting, queue.Active, reason)
+	w.execute(jobs, row, l.Spec, place, r)
+}
+
+// execute runs one attempt of a claimed job and brings it to its end.
+func (w *Worker) execute(jobs context.Context, row ledger.Row, spec job.Spec, place *provider.Place, r *outcome) {
+	ctx, cancel := context.WithCancelCause(jobs)
+	defer cancel(nil)
+	running := &run{row: row, file: row.File, cancel: cancel, since: time.Now(), steps: row.Steps}
+	w.mu.Lock()
+	w.running[row.ID] = running
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.running, row.ID)
+		w.mu.Unlock()
+	}()
+	stream, err := w.o.Hub.Open(row.ID, func() { cancel(errCancelled) })
+	if err != nil {
+		w.o.Log.Error("open the live events", "job", row.ID, "error", err)
+		return
+	}
+	end := string(provider.Failed)
+	defer func() { stream.Close(end) }()
+
+	limit := spec.Timeout
+	if limit == 0 {
+		limit = w.o.JobLimit
+	}
+	budget := newBudget(limit, func() { cancel(limitError{limit}) })
+	defer budget.stop()
+	sink := func(e provider.Event) {
+		budget.see(e)
+		if e.Step > 0 {
+			w.mu.Lock()
+			running.step = e.Step
+			w.mu.Unlock()
+		}
+		if e.Kind != provider.EndEvent { // a call's end is not yet the job's
+			stream.Publish(e)
+		}
+	}
+	a := &asker{w: w, row: row, never: spec.RetryNever, place: place, budget: budget}
+	result, err := w.runJob(ctx, row, spec, a, sink)
+	if err == nil {
+		end = "stop"
+		r.reached = a.reached
+		w.complete(ctx, row, spec, result, r)
+		return
+	}
+	if kind := provider.KindOf(err); kind != "" {
+		end = string(kind)
+	}
+	r.reached = a.reached
+	w.failed(ctx, row, spec, result, err, r)
+}
+
+// runJob prepares a job and executes it under recover: a panic is a failure of
+// this job alone.
+func (w *Worker) runJob(ctx context.Context, row ledger.Row, spec job.Spec, a *asker, sink provider.Sink) (result job.Result, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			w.o.Log.Error("a job panicked", "job", row.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	j := job.Job{ID: row.ID, Run: row.Run, Attempt: row.Attempt, Type: spec.Type, System: spec.System, Temperature: spec.Temperature,
+		MaxTokens: spec.MaxTokens, Preamble: spec.Preamble, Steps: spec.Steps}
+	if j.Stored, err = w.o.Ledger.Stored(ctx, row.ID, ""); err != nil {
+		return result, &recordError{err}
+	}
+	runner, err := jobtype.For(spec.Type)
+	if err != nil {
+		return result, err
+	}
+	return runner.Run(ctx, j, a, sink)
+}
+
+var errPanic = errors.New("the program failed inside this job; the log has the details")
+
+// recordError is a failure to write down what is about to happen or has: the
+// ledger's, not the job's.
+type recordError struct{ err error }
+
+func (e *recordError) Error() string { return e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
+// complete makes a result durable and ends the job: the output note first, then
+// the ledger, then the job's note.
+func (w *Worker) complete(ctx context.Context, row ledger.Row, spec job.Spec, result job.Result, r *outcome) {
+	ctx = context.WithoutCancel(ctx)
+	calls, err := w.o.Ledger.Calls(ctx, row.ID)
+	if err != nil {
+		w.o.Log.Error("complete", "job", row.ID, "error", err)
+		calls = nil // the output is worth more than its list of earlier calls
+	}
+	path, err := w.writeOutput(row.Output, row.Run, render(report{row: row, spec: spec, result: result, calls: calls, finish: "stop", location: w.o.Location}))
+	if err != nil {
+		w.o.Log.Error("write the output note", "job", row.ID, "output", row.Output, "error", err)
+		w.end(ctx, row, ledger.End{
+			Reason: "the output note could not be written: " + plainError(err),
+			Advice: "mend the disk, then retry: the answer is stored and is not asked for again",
+		}, job.Fail, r)
+		return
+	}
+	row.Output = path
+	w.completed(ctx, row, "", r)
+}
+
+// completed writes down that the output is durable, and settles the note.
+func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r *outcome) {
+	now := time.Now()
+	if err := w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now); err != nil {
+		w.o.Log.Error("complete", "job", row.ID, "error", err)
+		r.repair = row.ID
+		return
+	}
+	row.State, row.Reason, row.Ended = job.Completed, reason, now
+	w.settle(ctx, row, r)
+}
+
+// failed decides how an attempt without a result ends: put back, cancelled or
+// failed.
+func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, result job.Result, err error, r *outcome) {
+	cause := context.Cause(ctx)
+	keep := context.WithoutCancel(ctx)
+	e := asError(err)
+	sent := e != nil && e.Sent
+	var record *recordError
+	var limit limitError
+	switch {
+	case errors.As(err, &record):
+		// Nothing more can be written down. Looking again finds what to do.
+		w.o.Log.Error("the ledger failed in mid-job", "job", row.ID, "error", err)
+		r.repair = row.ID
+		return
+	case errors.Is(cause, errCancelled):
+		w.end(keep, row, ledger.End{Reason: "cancelled by its owner", Partial: w.partial(keep, row, spec, result, "cancelled by its owner")}, job.Cancel, r)
+		return
+	case errors.Is(cause, errNoteGone):
+		w.end(keep, row, ledger.End{Reason: "note gone: it vanished from " + queue.Active + " while it ran",
+			Partial: w.partial(keep, row, spec, result, "its note is gone")}, job.Fail, r)
+		return
+	case errors.Is(cause, errStopping) && (!sent || !spec.RetryNever):
+		w.putBack(keep, row, "the worker stopped", "", r)
+		return
+	case errors.Is(cause, errStopping):
+		w.end(keep, row, ledger.End{Reason: "the worker stopped during a call that may have been billed, and the note says retry: never",
+			Advice:  "move the note back to " + queue.Waiting + " to ask again",
+			Partial: w.partial(keep, row, spec, result, "the worker stopped")}, job.Fail, r)
+		return
+	case errors.As(cause, &limit):
+		reason := fmt.Sprintf("the job took longer than %s, loading and waiting not counted", limit.limit)
+		w.end(keep, row, ledger.End{Reason: reason, Advice: "set a longer timeout in the note, or deadlines.job in the config",
+			Partial: w.partial(keep, row, spec, result, reason)}, job.Fail, r)
+		return
+	case e != nil && e.Kind == provider.Unreachable && w.patient(e.Provider):
+		r.unreachable, r.hostErr = e.Provider, e
+		w.putBack(keep, row, fmt.Sprintf("%s cannot be reached: %s", e.Provider, e.Reason), e.Provider, r)
+		return
+	}
+	if e != nil && e.Kind == provider.Unreachable {
+		r.unreachable, r.hostErr = e.Provider, e
+	}
+	end := ledger.End{Reason: plainError(err)}
+	if e != nil {
+		end.Reason, end.Advice = e.Error(), e.Advice
+	}
+	end.Partial = w.partial(keep, row, spec, result, end.Reason)
+	w.end(keep, row, end, job.Fail, r)
+}
+
+func (w *Worker) patient(name string) bool {
+	h, ok := w.hosts[name]
+	return ok && h.Patient // a field of the config, fixed since the start
+}
+
+// partial writes what had come of a failed answer into a note of its own, and
+// returns that note's path, "" if there was nothing or it could not be written.
+func (w *Worker) partial(ctx context.Context, row ledger.Row, spec job.Spec, result job.Result, reason string) string {
+	some := false
+	for _, s := range result.Steps {
+		some = some || s.Answer.Text != "" || s.Answer.Thinking != ""
+	}
+	if !some {
+		return ""
+	}
+	calls, err := w.o.Ledger.Calls(ctx, row.ID)
+	if err != nil {
+		w.o.Log.Error("write the partial output", "job", row.ID, "error", err)
+	}
+	path, err := w.writeOutput(row.Output, row.Run, render(report{row: row, spec: spec, result: result, calls: calls, finish: finishPartial, reason: reason, location: w.o.Location}))
+	if err != nil {
+		w.o.Log.Error("write the partial output", "job", row.ID, "error", err)
+		return ""
+	}
+	return path
+}
+
+// putBack returns a job to the queue: its row first, then the move, which a
+// start repeats if it was lost in between. The attempt is not counted.
+func (w *Worker) putBack(ctx context.Context, row ledger.Row, reason, next string, r *outcome) {
+	if err := w.o.Ledger.PutBack(ctx, row.Ref(), row.State, row.File, reason, next, true); err != nil {
+		w.o.Log.Error("put back", "job", row.ID, "error", err)
+		r.repair = row.ID
+		return
+	}
+	if row.State == job.Active && row.Attempt > 0 {
+		row.Attempt--
+	}
+	row.State, row.Reason, row.NextProvider = job.Waiting, reason, next
+	w.moveBack(ctx, row, r)
+}
+
+// moveBack moves the note of a job whose row says waiting back to the queue.
+func (w *Worker) moveBack(ctx context.Context, row ledger.Row, r *outcome) {
+	file, err := w.queue.Put(queue.Active, row.File, queue.Waiting, row.Run)
+	if err == nil && file != row.File {
+		row.File = file
+		err = w.o.Ledger.Rename(ctx, row.Ref(), file)
+	}
+	if err != nil {
+		w.o.Log.Error("put back", "job", row.ID, "note", row.File, "error", err)
+		r.repair = row.ID
+		return
+	}
+	r.repair, r.row = "", row
+	w.transition(row, queue.Active, queue.Waiting, row.Reason)
+}
+
+// end writes down that a job failed or was cancelled, and settles its note. If
+// the ledger cannot be written now, the ending is kept and tried again: without
+// it the job would be asked anew.
+func (w *Worker) end(ctx context.Context, row ledger.Row, end ledger.End, event job.Event, r *outcome) {
+	now := time.Now()
+	record := w.o.Ledger.Fail
+	if event == job.Cancel {
+		record = w.o.Ledger.Cancel
+	}
+	if err := record(ctx, row.Ref(), row.State, end, now); err != nil {
+		w.o.Log.Error("end", "job", row.ID, "reason", end.Reason, "error", err)
+		r.repair, r.ending = row.ID, &ending{row: row, end: end, event: event}
+		return
+	}
+	row.State, _ = job.Next(row.State, event)
+	row.Reason, row.Advice, row.Partial, row.Output, row.Ended = end.Reason, end.Advice, end.Partial, "", now
+	w.settle(ctx, row, r)
+}
+
+// refuse ends a note that was never claimed, in a goroutine of its own.
+func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
+	item := *it
+	waiting, known := w.rows[it.Name]
+	w.queue.MarkTaken(it)
+	delete(w.waits, it.Name)
+	delete(w.rows, it.Name)
+	w.mu.Lock()
+	w.busy++
+	w.mu.Unlock()
+	w.group.Go(func() error {
+		r := outcome{name: item.Name}
+		defer func() { w.outcomes <- r }()
+		ctx := context.WithoutCancel(jobs)
+		if known { // a job that was put back and waited too long
+			w.end(ctx, waiting, end, job.Fail, &r)
+			return nil
+		}
+		var row ledger.Row
+		l, err := w.queue.Load(item.Name)
+		switch {
+		case l.Info.Inode == 0:
+			return nil // gone, or it cannot be read: the scanner looks again
+		case l.Sum != item.Sum && item.Sum != [32]byte{}:
+			return nil // it changed meanwhile
+		case err == nil && item.Status == queue.Ready:
+			row, err = w.o.Ledger.Expire(ctx, w.candidate(&item, l), end, time.Now())
+		default:
+			row, err = w.o.Ledger.Refuse(ctx, item.Name, fmt.Sprintf("%x", item.Sum), end, item.FirstSeen, time.Now())
+		}
+		if err != nil {
+			w.o.Log.Error("refuse", "note", item.Name, "error", err)
+			return nil
+		}
+		w.settle(ctx, row, &r)
+		return nil
+	})
+}

@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/provider"
+)
+
+// host is what the poller knows of a provider's server.
+type host struct {
+	Host
+	state  hostState
+	since  time.Time // when state began
+	asked  time.Time // when it was last asked, or answered a call
+	reason string    // why it is down
+	asking bool
+	// listed are the models that it offers, where the config names none.
+	listed   []string
+	listedAt time.Time
+}
+
+type hostState string
+
+const (
+	unknown hostState = "unknown"
+	up      hostState = "up"
+	down    hostState = "down"
+)
+
+const (
+	// askAgain is the time between two questions to a host that is away, and how
+	// long an answer of one that is there is believed.
+	askAgain = time.Minute
+	// listBelieved is how long a list of models is believed that lacks the one in
+	// question.
+	listBelieved = 10 * time.Second
+)
+
+func newHost(h Host) *host {
+	state := unknown
+	if !h.Probed {
+		state = up
+	}
+	return &host{Host: h, state: state}
+}
+
+// due says whether the host should be asked before a note is claimed for it.
+func (h *host) due(now time.Time) bool {
+	return h.Probed && !h.asking && (h.state == unknown || now.Sub(h.asked) >= askAgain)
+}
+
+// answer is what a host said when it was asked.
+type answer struct {
+	err    error
+	models []string
+	listed bool
+}
+
+// ask asks a host, in a goroutine of its own, and reports to the poller.
+func (w *Worker) ask(ctx context.Context, h *host) {
+	h.asking = true
+	list := len(h.Models) == 0
+	w.group.Go(func() error {
+		var a answer
+		a.err = h.Provider.Ping(ctx)
+		if a.err == nil && list {
+			models, err := h.Provider.Models(ctx)
+			a.err, a.listed = err, err == nil
+			for _, m := range models {
+				a.models = append(a.models, m.Name)
+			}
+		}
+		w.request(ctx, func(context.Context) {
+			h.asking = false
+			w.heard(h, a.err)
+			if a.listed {
+				h.listed, h.listedAt = a.models, time.Now()
+			}
+		})
+		return nil
+	})
+}
+
+// heard takes over what the last contact with a host said of it.
+func (w *Worker) heard(h *host, err error) {
+	now := time.Now()
+	h.asked = now
+	state, reason := up, ""
+	if err != nil {
+		state, reason = down, err.Error()
+		if e := asError(err); e != nil {
+			reason = e.Reason
+		}
+	}
+	if state != h.state {
+		h.since = now
+		if h.state != unknown || state == down {
+			w.o.Log.Info("host", "provider", h.Name, "from", string(h.state), "to", string(state), "reason", reason)
+		}
+	}
+	h.state, h.reason = state, reason
+}
+
+// waitReason is how a note's wait for a host is shown.
+func (h *host) waitReason(location *time.Location) string {
+	return fmt.Sprintf("waits for %s, unreachable since %s (%s)", h.Name, clock(h.since, location), h.reason)
+}
+
+// clock shows a time of day, with the date if it is not today's.
+func clock(t time.Time, location *time.Location) string {
+	t, now := t.In(location), time.Now().In(location)
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+// offers says whether a host without configured models lists one. sure is false
+// where the list is too old to say no.
+func (h *host) offers(model string, now time.Time) (ok, sure bool) {
+	if len(h.Models) > 0 {
+		return true, true
+	}
+	if slices.ContainsFunc(h.listed, func(m string) bool { return sameModel(m, model) }) {
+		return true, true
+	}
+	return false, now.Sub(h.listedAt) < listBelieved
+}
+
+// sameModel compares names as Ollama does: without regard to case, and ":latest"
+// is implied.
+func sameModel(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, ":latest"), strings.TrimSuffix(b, ":latest"))
+}
+
+// asError returns the *provider.Error in err's tree, nil if there is none.
+func asError(err error) *provider.Error {
+	e, _ := errors.AsType[*provider.Error](err)
+	return e
+}

@@ -1,0 +1,493 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/control"
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/vault"
+)
+
+// mostListed is how many ended jobs a list has where its caller does not say.
+const mostListed = 100
+
+// List tells of all notes that are not at their end, and of the jobs that ended
+// last. Its cost does not grow with what is done.
+func (w *Worker) List(ctx context.Context, f control.Filter) ([]control.Job, error) {
+	var jobs []control.Job
+	if err := w.request(ctx, func(context.Context) { jobs = w.unclaimedJobs() }); err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool)
+	for _, j := range jobs {
+		known[path.Join(j.Folder, j.Name)] = true
+	}
+	rows, err := listRows(ctx, w.o.Ledger, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		j := w.fromRow(r)
+		if known[path.Join(j.Folder, j.Name)] {
+			continue // the queue knows more of it
+		}
+		jobs = append(jobs, j)
+	}
+	return arrange(jobs, f), nil
+}
+
+// Listing is what List tells without a worker: from the ledger, and the names in
+// the queue folder.
+func Listing(ctx context.Context, l *ledger.Ledger, v *vault.Vault, f control.Filter) ([]control.Job, error) {
+	rows, err := listRows(ctx, l, f)
+	if err != nil {
+		return nil, err
+	}
+	var jobs []control.Job
+	known := make(map[string]bool)
+	for _, r := range rows {
+		j := fromRow(r)
+		jobs = append(jobs, j)
+		known[path.Join(j.Folder, j.Name)] = true
+	}
+	for _, folder := range []string{queue.Waiting, queue.Active} {
+		entries, err := v.List(folder)
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", folder, err)
+		}
+		for _, e := range entries {
+			if known[path.Join(folder, e.Name)] || !queue.Candidate(e.Name) {
+				continue
+			}
+			j := control.Job{Name: e.Name, State: stateWaiting, Reason: "no worker runs", Folder: folder}
+			if folder == queue.Active {
+				j.State, j.Reason = stateHeld, "the ledger does not know it"
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	return arrange(jobs, f), nil
+}
+
+func listRows(ctx context.Context, l *ledger.Ledger, f control.Filter) ([]ledger.Row, error) {
+	rows, err := l.Unsettled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = mostListed
+	}
+	var ended []job.State
+	for _, s := range f.States {
+		if job.State(s).Final() {
+			ended = append(ended, job.State(s))
+		}
+	}
+	if len(f.States) > 0 && len(ended) == 0 {
+		return rows, nil
+	}
+	recent, err := l.Recent(ctx, limit, ended...)
+	if err != nil {
+		return nil, err
+	}
+	have := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		have[r.ID] = true
+	}
+	for _, r := range recent {
+		if !have[r.ID] {
+			rows = append(rows, r)
+		}
+	}
+	return rows, nil
+}
+
+// arrange filters and sorts a list: what runs, what needs a hand, what waits in
+// the order of work, and what ended, the last first.
+func arrange(jobs []control.Job, f control.Filter) []control.Job {
+	if len(f.States) > 0 {
+		jobs = slices.DeleteFunc(jobs, func(j control.Job) bool { return !slices.Contains(f.States, j.State) })
+	}
+	rank := func(j control.Job) int {
+		switch j.State {
+		case "active":
+			return 0
+		case stateHeld, stateDuplicate:
+			return 1
+		case stateWaiting:
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(jobs, func(a, b control.Job) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Finished.Compare(a.Finished), cmp.Compare(b.Priority, a.Priority),
+			a.FirstSeen.Compare(b.FirstSeen), cmp.Compare(a.Name, b.Name))
+	})
+	if f.Limit > 0 && len(jobs) > f.Limit {
+		jobs = jobs[:f.Limit]
+	}
+	if jobs == nil {
+		jobs = []control.Job{}
+	}
+	return jobs
+}
+
+// fromRow is a job as the ledger alone tells it.
+func fromRow(r ledger.Row) control.Job {
+	j := control.Job{
+		ID: r.ID, Name: r.File, State: string(r.State), Reason: r.Reason, JobType: string(r.Type), Provider: r.Provider, Model: r.Model, Title: r.Title,
+		Run: r.Run, Attempt: r.Attempt, Priority: r.Priority, FirstSeen: r.FirstSeen, Started: r.Started, Finished: r.Ended, Output: r.Output, Steps: r.Steps,
+	}
+	switch r.State {
+	case job.Waiting:
+		j.Folder = queue.Waiting
+	case job.Completed:
+		j.Folder = queue.Completed
+	case job.Failed, job.Cancelled:
+		j.Folder, j.Output = queue.Failed, r.Partial
+	default:
+		j.Folder = queue.Active
+	}
+	if r.State == job.Claiming {
+		j.State = string(job.Active)
+	}
+	if !r.State.Final() {
+		j.Output = "" // named, not written
+	}
+	return j
+}
+
+// fromRow adds what is known of a running job.
+func (w *Worker) fromRow(r ledger.Row) control.Job {
+	j := fromRow(r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if running := w.running[r.ID]; running != nil {
+		j.Step = running.step
+		j.Reason = ""
+	} else if j.State == string(job.Active) {
+		j.Reason = "no attempt runs; it is being looked at"
+	}
+	return j
+}
+
+// unclaimedJobs lists what lies in the queue folder, and the strays. For the
+// poller.
+func (w *Worker) unclaimedJobs() []control.Job {
+	var jobs []control.Job
+	for name, it := range w.queue.Items() {
+		if it.Status == queue.Gone || it.Status == queue.Taken {
+			continue
+		}
+		j := control.Job{ID: it.Spec.ID, Name: name, State: stateWaiting, Reason: it.Reason, JobType: string(it.Spec.Type), Provider: it.Spec.Provider,
+			Model: it.Spec.Model, Title: it.Spec.Title, Priority: it.Spec.Priority, Folder: queue.Waiting, FirstSeen: it.FirstSeen, NotBefore: it.Spec.NotBefore,
+			Steps: len(it.Spec.Steps)}
+		if row, ok := w.rows[name]; ok {
+			j.ID, j.Run, j.Attempt, j.Reason = row.ID, row.Run, row.Attempt, row.Reason
+		}
+		switch it.Status {
+		case queue.Settling:
+			j.Reason = cmp.Or(it.Reason, "waits until it has lain unchanged for "+w.o.Guard.String())
+		case queue.Wrong:
+			j.Reason = fmt.Sprintf("%s; it fails unless it is mended by %s", it.Reason, it.Due.In(w.o.Location).Format("15:04:05"))
+		case queue.Ignored:
+			j.State = stateHeld
+		case queue.Ready:
+			if known, ok := w.waits[name]; ok && known.sum == it.Sum {
+				j.State, j.Reason = known.state, cmp.Or(known.reason, j.Reason)
+			}
+			if j.State == stateWaiting {
+				j.Reason = cmp.Or(w.pausedReason(), j.Reason, "waits for its turn at "+it.Spec.Provider)
+			}
+		}
+		jobs = append(jobs, j)
+	}
+	for name, s := range w.strays {
+		jobs = append(jobs, control.Job{Name: name, State: stateHeld, Reason: s.reason, Folder: queue.Active, FirstSeen: s.since})
+	}
+	return jobs
+}
+
+func (w *Worker) pausedReason() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.paused
+}
+
+// Show tells all of one job.
+func (w *Worker) Show(ctx context.Context, ref string) (control.Detail, error) {
+	j, err := w.find(ctx, ref)
+	if err != nil {
+		return control.Detail{}, err
+	}
+	return detail(ctx, w.o.Ledger, j)
+}
+
+// Detailed is what Show tells without a worker.
+func Detailed(ctx context.Context, l *ledger.Ledger, ref string) (control.Detail, error) {
+	row, err := findRow(ctx, l, ref)
+	if err != nil {
+		return control.Detail{}, err
+	}
+	return detail(ctx, l, fromRow(row))
+}
+
+func detail(ctx context.Context, l *ledger.Ledger, j control.Job) (control.Detail, error) {
+	d := control.Detail{Job: j, Calls: []control.Call{}}
+	if j.State == string(job.Failed) || j.State == string(job.Cancelled) {
+		d.Error = j.Reason
+	}
+	calls, err := l.Calls(ctx, j.ID)
+	if err != nil {
+		return d, err
+	}
+	for _, c := range calls {
+		call := control.Call{Step: c.Step, Attempt: c.Attempt, Try: c.Try, Provider: c.Provider, Model: c.Model, State: string(c.State),
+			Billed: c.Billed, Read: c.Read, Written: c.Written, Started: c.Started, Reason: c.Reason}
+		if !c.Ended.IsZero() {
+			call.Took = c.Ended.Sub(c.Started)
+		}
+		d.Calls = append(d.Calls, call)
+	}
+	return d, nil
+}
+
+// find turns a reference into a job: a note in the queue or a stray by its name,
+// else a job of the ledger, else a note in the queue by its own id.
+func (w *Worker) find(ctx context.Context, ref string) (control.Job, error) {
+	var here []control.Job
+	if err := w.request(ctx, func(context.Context) { here = w.unclaimedJobs() }); err != nil {
+		return control.Job{}, err
+	}
+	for _, j := range here {
+		if j.Name == ref || j.Name == ref+".md" {
+			return j, nil
+		}
+	}
+	row, err := findRow(ctx, w.o.Ledger, ref)
+	if err == nil {
+		for _, j := range here {
+			if j.ID == row.ID && row.State == job.Waiting {
+				return j, nil
+			}
+		}
+		return w.fromRow(row), nil
+	}
+	for _, j := range here {
+		if j.ID != "" && j.ID == ref {
+			return j, nil
+		}
+	}
+	return control.Job{}, err
+}
+
+func findRow(ctx context.Context, l *ledger.Ledger, ref string) (ledger.Row, error) {
+	rows, err := l.Find(ctx, ref)
+	switch {
+	case err != nil:
+		return ledger.Row{}, err
+	case len(rows) == 0:
+		return ledger.Row{}, &control.Error{Code: control.NotFound, Text: fmt.Sprintf("there is no job %q; `runner list` shows what there is", ref)}
+	case len(rows) > 1:
+		ids := make([]string, len(rows))
+		for i, r := range rows {
+			ids[i] = fmt.Sprintf("%s (%s, %s)", r.ID, r.File, r.State)
+		}
+		return ledger.Row{}, &control.Error{Code: control.Ambiguous, Text: fmt.Sprintf("%q may mean any of: %s", ref, strings.Join(ids, ", "))}
+	}
+	return rows[0], nil
+}
+
+// Cancel ends a job: a running one is stopped, a waiting or held note moves to
+// the failed folder.
+func (w *Worker) Cancel(ctx context.Context, ref string) (control.Job, error) {
+	j, err := w.find(ctx, ref)
+	if err != nil {
+		return j, err
+	}
+	if running := w.runOf(j.ID); running != nil && j.State == string(job.Active) {
+		running.cancel(errCancelled)
+		j.Reason = "it is being stopped"
+		return j, nil
+	}
+	var failure error
+	err = w.request(ctx, func(ctx context.Context) { j, failure = w.cancelIdle(ctx, j) })
+	return j, errors.Join(err, failure)
+}
+
+// cancelIdle ends a job that does not run. For the poller.
+func (w *Worker) cancelIdle(ctx context.Context, j control.Job) (control.Job, error) {
+	end := ledger.End{Reason: "cancelled by its owner"}
+	var r outcome
+	defer func() {
+		if r.repair != "" {
+			w.later(r.repair, 0, r.ending)
+		}
+	}()
+	if it := w.queue.Item(j.Name); it != nil && j.Folder == queue.Waiting && it.Status != queue.Taken {
+		if j.State == stateHeld || j.State == stateDuplicate {
+			end.Reason = "discarded by its owner: " + j.Reason
+		}
+		if row, ok := w.rows[j.Name]; ok {
+			delete(w.rows, j.Name)
+			w.end(ctx, row, end, job.Cancel, &r)
+			return w.after(ctx, row.ID)
+		}
+		l, err := w.queue.Load(j.Name)
+		var row ledger.Row
+		switch {
+		case err == nil && !l.Spec.Draft:
+			row, err = w.o.Ledger.Discard(ctx, w.candidate(it, l), end.Reason, time.Now())
+		case l.Info.Inode == 0:
+			return j, fmt.Errorf("cancel %s: %w", j.Name, err)
+		default: // a draft, or no job note at all
+			row, err = w.o.Ledger.Refuse(ctx, j.Name, fmt.Sprintf("%x", l.Sum), end, it.FirstSeen, time.Now())
+		}
+		if err != nil {
+			return j, err
+		}
+		w.settle(ctx, row, &r)
+		return w.after(ctx, row.ID)
+	}
+	if s, ok := w.strays[j.Name]; ok && j.Folder == queue.Active {
+		return w.cancelStray(j, s)
+	}
+	row, err := w.o.Ledger.Get(ctx, j.ID)
+	if err != nil {
+		return j, &control.Error{Code: control.Conflict, Text: fmt.Sprintf("%s has moved on meanwhile; look again", j.Name)}
+	}
+	if row.State != job.Held {
+		return fromRow(row), &control.Error{Code: control.Conflict, Text: fmt.Sprintf("job %s is %s; only what waits, is held or runs can be cancelled", row.ID, row.State)}
+	}
+	w.end(ctx, row, end, job.Cancel, &r)
+	return w.after(ctx, row.ID)
+}
+
+func (w *Worker) after(ctx context.Context, id string) (control.Job, error) {
+	row, err := w.o.Ledger.Get(ctx, id)
+	return w.fromRow(row), err
+}
+
+// cancelStray moves a file that no job owns to the failed folder. The ledger has
+// nothing to say of it.
+func (w *Worker) cancelStray(j control.Job, s stray) (control.Job, error) {
+	file, err := w.queue.Put(queue.Active, j.Name, queue.Failed, job.NewRun())
+	if err != nil {
+		return j, fmt.Errorf("cancel %s: %w", j.Name, err)
+	}
+	delete(w.strays, j.Name)
+	w.o.Log.Info("moved", "note", file, "from", queue.Active, "to", queue.Failed, "reason", "discarded by its owner: "+s.reason)
+	j.Name, j.Folder, j.State, j.Reason = file, queue.Failed, string(job.Cancelled), "discarded by its owner"
+	return j, nil
+}
+
+// Retry runs a failed, cancelled or held job, or a held note, again.
+func (w *Worker) Retry(ctx context.Context, ref string) (control.Job, error) {
+	j, err := w.find(ctx, ref)
+	if err != nil {
+		return j, err
+	}
+	var failure error
+	err = w.request(ctx, func(ctx context.Context) { j, failure = w.retry(ctx, j) })
+	return j, errors.Join(err, failure)
+}
+
+func (w *Worker) retry(ctx context.Context, j control.Job) (control.Job, error) {
+	refused := func(format string, args ...any) (control.Job, error) {
+		return j, &control.Error{Code: control.Conflict, Text: fmt.Sprintf(format, args...)}
+	}
+	if it := w.queue.Item(j.Name); it != nil && j.Folder == queue.Waiting {
+		if it.Status != queue.Ready || j.State == stateWaiting {
+			return refused("%s does not need a retry: %s", j.Name, cmp.Or(j.Reason, "it waits for its turn"))
+		}
+		w.forced[j.Name] = true
+		delete(w.waits, j.Name)
+		j.State, j.Reason = stateWaiting, "it runs as a job of its own when it has its turn"
+		return j, nil
+	}
+	if _, ok := w.strays[j.Name]; ok && j.Folder == queue.Active {
+		file, err := w.queue.Put(queue.Active, j.Name, queue.Waiting, job.NewRun())
+		if err != nil {
+			return j, fmt.Errorf("retry %s: %w", j.Name, err)
+		}
+		delete(w.strays, j.Name)
+		w.forced[file], w.changed[file] = true, struct{}{}
+		w.queue.Refresh([]string{file}, time.Now())
+		w.o.Log.Info("moved", "note", file, "from", queue.Active, "to", queue.Waiting, "reason", "retried by its owner")
+		j.Name, j.Folder, j.State, j.Reason = file, queue.Waiting, stateWaiting, "retried by its owner"
+		return j, nil
+	}
+	row, err := w.o.Ledger.Get(ctx, j.ID)
+	if err != nil {
+		return refused("%s has moved on meanwhile; look again", j.Name)
+	}
+	switch {
+	case row.State == job.Completed:
+		return refused("job %s is completed: its answer is in %s; put a new note into %s to ask again", row.ID, row.Output, queue.Waiting)
+	case row.Unclaimed:
+		return refused("%s was refused: %s; mend the note in %s and move it back to %s", row.File, row.Reason, queue.Failed, queue.Waiting)
+	case row.State != job.Failed && row.State != job.Cancelled && row.State != job.Held:
+		return refused("job %s is %s; only what failed, was cancelled or is held can be run again", row.ID, row.State)
+	}
+	return w.requeue(ctx, row)
+}
+
+// requeue moves an ended or held job's note back to the queue. The move comes
+// first: a note that lies there with its run's id is a retry whatever the ledger
+// says, so a crash in between loses nothing.
+func (w *Worker) requeue(ctx context.Context, row ledger.Row) (control.Job, error) {
+	at, err := w.locate(ctx, row)
+	if err != nil {
+		return fromRow(row), err
+	}
+	if at.folder == "" {
+		return fromRow(row), &control.Error{Code: control.NotFound, Text: fmt.Sprintf("the note of job %s is no longer in the vault's folders: %s", row.ID, fs.ErrNotExist)}
+	}
+	file := at.file
+	if at.folder != queue.Waiting {
+		if file, err = w.queue.Put(at.folder, at.file, queue.Waiting, row.Run); err != nil {
+			return fromRow(row), fmt.Errorf("retry %s: %w", row.ID, err)
+		}
+	}
+	if err := w.o.Ledger.Retry(ctx, row.Ref(), row.State, file); err != nil {
+		return fromRow(row), err
+	}
+	delete(w.repairs, row.ID)
+	from := at.folder
+	if row, err = w.o.Ledger.Get(ctx, row.ID); err != nil {
+		return fromRow(row), err
+	}
+	w.rows[file] = row
+	w.changed[file] = struct{}{}
+	w.transition(row, from, queue.Waiting, "retried by its owner")
+	return w.fromRow(row), nil
+}
+
+// Status is the heartbeat.
+func (w *Worker) Status(ctx context.Context) (control.Status, error) {
+	s := control.Status{Host: w.o.Hostname, PID: os.Getpid(), Version: w.o.Version, Started: w.started, Lines: w.o.Arbiter.Lines()}
+	err := w.request(ctx, func(context.Context) {
+		s.Vault = w.owner.VaultID
+		for _, h := range w.hosts {
+			s.Hosts = append(s.Hosts, control.HostState{Provider: h.Name, State: string(h.state), Since: h.since, Reason: h.reason})
+		}
+	})
+	slices.SortFunc(s.Hosts, func(a, b control.HostState) int { return cmp.Compare(a.Provider, b.Provider) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.LastPoll, s.Reason = w.polled, w.paused
+	s.Claiming = w.paused == ""
+	return s, err
+}

@@ -1,0 +1,412 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/vault"
+)
+
+// restoredKey marks a ledger that came from a backup, until its first start.
+const restoredKey = "restored"
+
+// MarkRestored makes the next start hold whatever lies in the active folder: the
+// ledger is older than the vault, so it may have been billed already.
+func MarkRestored(ctx context.Context, l *ledger.Ledger) error {
+	return l.SetMeta(ctx, restoredKey, time.Now().UTC().Format(time.RFC3339))
+}
+
+// found is what is known of an unfinished job besides its row.
+type found struct {
+	// folder is where its note lies, "" for nowhere.
+	folder string
+	// output says that this run's whole output note is there.
+	output bool
+	// answered says that every step of this run has a stored answer.
+	answered bool
+	// intent says that a call of this attempt has no known end.
+	intent bool
+	// restored says that the ledger came from a backup.
+	restored bool
+}
+
+// action is what is done about a job that nobody runs.
+type action string
+
+const (
+	actNothing  action = "nothing"      // it waits where it should
+	actWait     action = "wait"         // its note waits in the queue, the row says otherwise
+	actMoveBack action = "move back"    // the row waits, the note has yet to move
+	actPutBack  action = "put back"     // both go back to the queue
+	actAdopt    action = "adopt"        // the output is there: only the rest is to be done
+	actFinish   action = "finish"       // the answers are stored: write the output
+	actFail     action = "fail"         // it was interrupted too often, or may not be asked twice
+	actHold     action = "hold"         // a person must decide
+	actComplete action = "found done"   // the note lies in the completed folder
+	actFailed   action = "found failed" // the note lies in the failed folder
+	actGone     action = "note gone"    // the note is nowhere
+	actSettle   action = "settle"       // it ended: its note has yet to move or be annotated
+)
+
+// decide says what is done about an unfinished job, from its row and what else
+// was found. It is the whole of the recovery's judgement.
+func decide(row ledger.Row, f found) (action, string) {
+	switch {
+	case row.State.Final():
+		return actSettle, ""
+	case f.folder == "":
+		return actGone, "note gone: it is in none of the queue's folders"
+	case f.folder == queue.Completed:
+		return actComplete, "its note was found in " + queue.Completed
+	case f.folder == queue.Failed:
+		return actFailed, "its note was found in " + queue.Failed
+	case row.State == job.Held:
+		return actNothing, ""
+	case row.State == job.Waiting && f.folder == queue.Waiting:
+		return actNothing, ""
+	case f.restored && f.folder == queue.Active:
+		return actHold, "the ledger was restored from a backup, so this job may have been billed already: retry runs it, cancel ends it"
+	case row.State == job.Waiting:
+		return actMoveBack, row.Reason
+	case row.State == job.Claiming && f.folder == queue.Waiting:
+		return actWait, "interrupted before it began"
+	case row.State == job.Claiming:
+		return actPutBack, "interrupted before it began"
+	case f.output:
+		return actAdopt, ""
+	case f.answered:
+		return actFinish, ""
+	case f.intent && row.RetryNever:
+		return actFail, "interrupted during a call that may have been billed, and the note says retry: never"
+	case row.Attempt >= mostAttempts:
+		return actFail, fmt.Sprintf("interrupted %d times", row.Attempt)
+	case f.folder == queue.Waiting:
+		return actWait, "interrupted"
+	}
+	return actPutBack, "interrupted"
+}
+
+// start takes the vault, finishes or puts back what an earlier process left, and
+// makes the poller ready.
+func (w *Worker) start(ctx context.Context) error {
+	for _, dir := range queue.Folders() {
+		if _, err := w.o.Vault.List(dir); err != nil {
+			return fmt.Errorf("the vault's folder %s cannot be used: %w; `runner init` makes what is missing", dir, err)
+		}
+	}
+	if err := w.o.Vault.Probe(queue.Folders()...); err != nil {
+		return err
+	}
+	var err error
+	if w.owner, err = takeVault(w.o.Vault, w.o.StateID, w.o.Hostname, w.o.TakeOver); err != nil {
+		return err
+	}
+	restored, err := w.o.Ledger.Meta(ctx, restoredKey)
+	if err != nil {
+		return err
+	}
+	rows, err := w.o.Ledger.Unsettled(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		w.recover(ctx, row, restored != "")
+	}
+	if restored != "" {
+		if err := w.o.Ledger.SetMeta(ctx, restoredKey, ""); err != nil {
+			return err
+		}
+	}
+	if w.sights, err = w.o.Ledger.Sightings(ctx); err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := w.queue.Scan(now); err != nil {
+		return err
+	}
+	for name, at := range w.sights {
+		w.queue.SawFirst(name, at)
+	}
+	for name, row := range w.rows {
+		w.queue.SawFirst(name, row.FirstSeen)
+	}
+	w.rescan = true
+	return nil
+}
+
+// recover looks at a job that nobody runs and does what is to be done. Only the
+// poller's goroutine calls it, or the start.
+func (w *Worker) recover(ctx context.Context, row ledger.Row, restored bool) {
+	var r outcome
+	w.mend(ctx, row, restored, &r)
+	if r.repair != "" {
+		w.later(row.ID, 0, r.ending)
+	}
+	if r.row.ID != "" {
+		w.rows[r.row.File] = r.row
+	}
+}
+
+func (w *Worker) mend(ctx context.Context, row ledger.Row, restored bool, r *outcome) {
+	r.repair = row.ID
+	at, err := w.locate(ctx, row)
+	if err != nil {
+		w.o.Log.Error("look for a job's note", "job", row.ID, "note", row.File, "error", err)
+		return
+	}
+	f := found{folder: at.folder, restored: restored}
+	if at.folder == "" && !row.State.Final() && !w.goneLong(row.ID) {
+		return // it may be in mid-replacement; look again
+	}
+	if row.State == job.Active {
+		f.output = row.Output != "" && w.holdsRun(row.Output, row.Run) == "stop"
+		if f.answered, f.intent, err = w.callsOf(ctx, row); err != nil {
+			w.o.Log.Error("look for a job's calls", "job", row.ID, "error", err)
+			return
+		}
+	}
+	do, reason := decide(row, f)
+	if do != actNothing {
+		w.o.Log.Info("recovering", "job", row.ID, "note", row.File, "state", string(row.State), "from", at.folder, "action", string(do), "reason", reason, "attempt", row.Attempt)
+	}
+	if at.file != "" {
+		row.File = at.file
+	}
+	w.act(ctx, do, reason, row, at, r)
+}
+
+func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.Row, at position, r *outcome) {
+	now := time.Now()
+	var err error
+	switch do {
+	case actNothing:
+		r.repair = ""
+		if row.State == job.Waiting {
+			r.row = row
+		}
+		return
+	case actSettle:
+		w.settle(ctx, row, r)
+		return
+	case actAdopt:
+		w.completed(ctx, row, "", r)
+		return
+	case actFinish:
+		w.finish(ctx, row, at, r)
+		return
+	case actMoveBack:
+		w.moveBack(ctx, row, r)
+		return
+	case actPutBack:
+		if err = w.o.Ledger.PutBack(ctx, row.Ref(), row.State, row.File, reason, "", false); err == nil {
+			row.State, row.Reason = job.Waiting, reason
+			w.moveBack(ctx, row, r)
+		}
+	case actWait:
+		if err = w.o.Ledger.PutBack(ctx, row.Ref(), row.State, row.File, reason, "", false); err == nil {
+			row.State, row.Reason = job.Waiting, reason
+			r.repair, r.row = "", row
+		}
+	case actHold:
+		if err = w.o.Ledger.Hold(ctx, row.Ref(), row.State, row.File, reason); err == nil {
+			r.repair = ""
+		}
+	case actFail, actFailed, actGone:
+		w.end(ctx, row, ledger.End{Reason: reason}, job.Fail, r)
+		return
+	case actComplete:
+		if err = w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now); err == nil {
+			row.State, row.Reason, row.Ended = job.Completed, reason, now
+			w.settle(ctx, row, r)
+		}
+	}
+	if err != nil {
+		w.o.Log.Error("recover", "job", row.ID, "action", string(do), "error", err)
+	}
+}
+
+// callsOf says whether every step of a run is answered, and whether a call of
+// its present attempt has no known end.
+func (w *Worker) callsOf(ctx context.Context, row ledger.Row) (answered, intent bool, err error) {
+	stored, err := w.o.Ledger.Stored(ctx, row.ID, row.Run)
+	if err != nil {
+		return false, false, err
+	}
+	calls, err := w.o.Ledger.Calls(ctx, row.ID)
+	for _, c := range calls {
+		intent = intent || c.State == ledger.Intent && c.Run == row.Run && c.Attempt == row.Attempt
+	}
+	return row.Steps > 0 && len(stored) == row.Steps, intent, err
+}
+
+// finish writes the output of a job whose answers are all stored. Nothing is
+// asked.
+func (w *Worker) finish(ctx context.Context, row ledger.Row, at position, r *outcome) {
+	stored, err := w.o.Ledger.Stored(ctx, row.ID, row.Run)
+	if err != nil {
+		w.o.Log.Error("finish", "job", row.ID, "error", err)
+		return
+	}
+	// The note tells titles and tags; the answers stand without them too.
+	spec := job.Spec{Type: row.Type, Title: row.Title}
+	l, err := w.queue.LoadActive(at.file)
+	if err == nil && len(l.Spec.Steps) == len(stored) {
+		spec = l.Spec
+	}
+	var result job.Result
+	for i, s := range stored {
+		step := job.Step{Title: fmt.Sprintf("Step %d", i+1)}
+		if i < len(spec.Steps) {
+			step = spec.Steps[i]
+		}
+		result.Steps = append(result.Steps, job.StepResult{Step: step, Hash: s.Hash, Answer: s.Answer})
+	}
+	w.complete(ctx, row, spec, result, r)
+}
+
+// repair is a job whose record and file may not agree, to be looked at again.
+type repair struct {
+	due    time.Time
+	pause  time.Duration
+	ending *ending
+	// gone is since when its note is nowhere, zero if it is not.
+	gone time.Time
+}
+
+// longestPause is the longest time between two looks at such a job.
+const longestPause = 30 * time.Second
+
+// later has a job looked at again, after a time that grows with each call, at
+// least d.
+func (w *Worker) later(id string, d time.Duration, end *ending) {
+	p := w.repairs[id]
+	if p == nil {
+		p = &repair{pause: w.o.Poll / 2}
+		w.repairs[id] = p
+	}
+	if end != nil {
+		p.ending = end
+	}
+	p.pause = min(2*p.pause, longestPause)
+	p.due = time.Now().Add(max(d, p.pause))
+}
+
+// goneLong says whether a job's note has been nowhere for so long that it is not
+// just being replaced.
+func (w *Worker) goneLong(id string) bool {
+	now := time.Now()
+	p := w.repairs[id]
+	if p == nil {
+		p = &repair{pause: w.o.Poll / 2}
+		w.repairs[id] = p
+	}
+	if p.gone.IsZero() {
+		p.gone = now
+	}
+	return now.Sub(p.gone) >= vanished
+}
+
+// repair looks again at the jobs for which that is due.
+func (w *Worker) repair(ctx context.Context, now time.Time) {
+	for id, p := range w.repairs {
+		if p.due.After(now) || w.runOf(id) != nil {
+			continue
+		}
+		row, err := w.o.Ledger.Get(ctx, id)
+		if errors.Is(err, ledger.ErrUnknown) || err == nil && row.Settled {
+			delete(w.repairs, id)
+			continue
+		}
+		if err != nil {
+			w.o.Log.Error("repair", "job", id, "error", err)
+			w.later(id, 0, nil)
+			continue
+		}
+		var r outcome
+		if p.ending != nil && !row.State.Final() && row.Ref() == p.ending.row.Ref() {
+			w.end(ctx, p.ending.row, p.ending.end, p.ending.event, &r)
+		} else {
+			w.mend(ctx, row, false, &r)
+		}
+		switch {
+		case r.repair != "":
+			w.later(id, 0, r.ending)
+		default:
+			delete(w.repairs, id)
+		}
+		if r.row.ID != "" {
+			w.rows[r.row.File] = r.row
+			w.changed[r.row.File] = struct{}{}
+		}
+	}
+}
+
+// stray is a file in the active folder that no job owns.
+type stray struct {
+	since  time.Time
+	reason string
+	info   vault.Info
+}
+
+// scanStrays finds the files in the active folder that no job owns. They may
+// have been billed already and never run by themselves.
+func (w *Worker) scanStrays(entries []vault.Entry, owned map[string]bool, claiming bool, now time.Time) {
+	present := make(map[string]bool)
+	var rows []ledger.Row
+	read := false
+	for _, e := range entries {
+		if owned[e.Name] || strings.HasPrefix(e.Name, ".") || strings.HasPrefix(e.Name, "~") || !strings.HasSuffix(e.Name, ".md") {
+			continue
+		}
+		present[e.Name] = true
+		if _, known := w.strays[e.Name]; known || claiming {
+			continue // what is being claimed has its row before it has its place
+		}
+		if !read {
+			var err error
+			if rows, err = w.o.Ledger.Unsettled(context.Background()); err != nil {
+				w.o.Log.Error("look for the owners of active files", "error", err)
+				return
+			}
+			read = true
+		}
+		if ownedBy(rows, e.Name) {
+			continue
+		}
+		info, err := w.o.Vault.Lstat(path.Join(queue.Active, e.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		reason := "it lies in " + queue.Active + " and the ledger does not know it: it may have been billed already; retry runs it, cancel ends it"
+		if strings.Contains(e.Name, ".sync-conflict-") {
+			reason = "a conflict copy of two edits: compare it with the other one, keep one"
+		}
+		w.strays[e.Name] = stray{since: now, reason: reason, info: info}
+		w.o.Log.Warn("held", "note", e.Name, "from", queue.Active, "reason", reason)
+	}
+	for name := range w.strays {
+		if !present[name] {
+			delete(w.strays, name)
+		}
+	}
+}
+
+func ownedBy(rows []ledger.Row, file string) bool {
+	for _, r := range rows {
+		if r.File == file || vault.WithSuffix(r.File, r.Run) == file {
+			return true
+		}
+	}
+	return false
+}

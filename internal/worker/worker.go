@@ -1,0 +1,240 @@
+// Package worker drains the queue: it alone decides the order between the vault
+// and the ledger.
+//
+// It promises that every job ends in exactly one folder with a reason that can be
+// read; that nothing is asked again whose answer is stored; that a call which may
+// have been billed before is named when a job is asked again; and that whatever
+// fails here (a full disk, a lost folder, a killed process) leaves a state from
+// which the next look goes on. Waits (a sleeping host, not_before, a full disk)
+// are seen in the list and are no failures.
+//
+// One goroutine, the poller, owns what is known of the queue folder; each running
+// job is a goroutine of its own that reports back to it.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/vault"
+)
+
+// Host is a configured provider as the worker needs it.
+type Host struct {
+	Name     string
+	Provider provider.Provider
+	// Models in the order of the config; empty: whatever the server lists.
+	Models []string
+	// Probed hosts are asked whether they are there before a note is claimed.
+	Probed bool
+	// Patient hosts may be away: their notes wait. Others fail.
+	Patient bool
+}
+
+// Options is what a Worker is made of. All fields must be set unless they say
+// otherwise.
+type Options struct {
+	Vault   *vault.Vault
+	Ledger  *ledger.Ledger
+	Hosts   []Host
+	Arbiter *provider.Arbiter
+	Hub     *live.Hub
+	// Location is the owner's zone.
+	Location *time.Location
+	// Guard is how long a note must lie unchanged, 0 for not at all.
+	Guard time.Duration
+	// Concurrency is how many jobs may run at once.
+	Concurrency int
+	// JobLimit bounds a job, without loading and waiting; a note may set its own.
+	JobLimit time.Duration
+	// Grace is how long a stop waits for running jobs.
+	Grace time.Duration
+	// Hostname and Version are shown; StateID names the state folder.
+	Hostname, Version, StateID string
+	// TakeOver takes the vault from a worker with another state folder.
+	TakeOver bool
+	// StateFree is the free space of the state folder in bytes.
+	StateFree func() (int64, error)
+	// Watch tells names that changed in the queue folder; nil or a closed channel
+	// leaves it to polling. A name of "" says that some were missed.
+	Watch <-chan string
+	// Poll is the time between two looks at the whole folder.
+	Poll time.Duration
+	Log  *slog.Logger
+}
+
+const (
+	// mostAttempts is how often a job may be interrupted before it fails.
+	mostAttempts = 3
+	// mostTries is how often one call is made within an attempt.
+	mostTries = 3
+	// mostPatience is how long a note waits for a host, from its first sight.
+	mostPatience = 72 * time.Hour
+	// leastFree is the space below which nothing is claimed, in bytes.
+	leastFree = 64 << 20
+	// vanished is how long a note may be nowhere: Syncthing unlinks a file before
+	// it renames the new one into its place.
+	vanished = 5 * time.Second
+	// kept is how long stored answers stay after their output is durable.
+	kept = 30 * 24 * time.Hour
+)
+
+// Worker is the one that holds the vault. Its exported methods are safe for
+// concurrent use, and answer while Run runs.
+type Worker struct {
+	o     Options
+	queue *queue.Queue
+	hosts map[string]*host // the map is fixed; each host is the poller's
+
+	// The poller's own, touched by no other goroutine:
+	waits    map[string]wait       // unclaimed notes that do not run, by name
+	rows     map[string]ledger.Row // jobs that were put back, by file name
+	sights   map[string]time.Time  // first sights that the ledger remembers
+	forced   map[string]bool       // notes that the owner wants run whatever is known
+	repairs  map[string]*repair    // jobs whose record and file do not agree yet, by id
+	strays   map[string]stray      // files in the active folder that no job owns
+	missing  map[string]time.Time  // since when the file of a running job is gone, by id
+	lastScan time.Time
+	lastTidy time.Time
+	ready    chan struct{} // closed once the start is done
+	changed  map[string]struct{}
+	rescan   bool
+	owner    owner
+
+	requests chan func(context.Context) // what other goroutines want done by the poller
+	outcomes chan outcome
+
+	group errgroup.Group // of the claims, runs and questions under way
+
+	mu      sync.Mutex
+	running map[string]*run // by job id
+	busy    int             // claims and runs under way; at most Concurrency
+	paused  string          // why nothing is claimed, "" if something is
+	polled  time.Time
+	started time.Time
+}
+
+// wait is why an unclaimed note does not run.
+type wait struct {
+	sum    [32]byte
+	state  string // waiting, held or duplicate
+	reason string
+	// decided says that the ledger was asked.
+	decided bool
+}
+
+// run is an attempt under way.
+type run struct {
+	row    ledger.Row
+	file   string
+	cancel context.CancelCauseFunc
+	since  time.Time
+	// step and steps are guarded by Worker.mu.
+	step, steps int
+}
+
+// New makes a Worker; it touches nothing before Run.
+func New(o Options) *Worker {
+	w := &Worker{
+		o: o, hosts: make(map[string]*host),
+		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), forced: make(map[string]bool),
+		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
+		ready: make(chan struct{}), changed: make(map[string]struct{}),
+		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),
+		running: make(map[string]*run), started: time.Now(),
+	}
+	rules := job.Rules{Location: o.Location}
+	for _, h := range o.Hosts {
+		rules.Providers = append(rules.Providers, job.ProviderRule{Name: h.Name, Models: h.Models})
+		w.hosts[h.Name] = newHost(h)
+	}
+	w.queue = queue.New(o.Vault, o.Guard, rules)
+	return w
+}
+
+// Ready is closed when the start is done: what was stuck is finished or put
+// back, and the queue is polled.
+func (w *Worker) Ready() <-chan struct{} { return w.ready }
+
+// The causes for which a running job is stopped.
+var (
+	errCancelled = errors.New("cancelled by its owner")
+	errStopping  = errors.New("the worker stops")
+	errNoteGone  = errors.New("its note is gone")
+)
+
+// limitError is the cause of a job that ran out of its own time.
+type limitError struct{ limit time.Duration }
+
+func (e limitError) Error() string { return fmt.Sprintf("the job took longer than %s", e.limit) }
+
+// Run drains the queue until ctx ends; then it claims no more, gives running
+// jobs their grace time and puts back what is left. It returns nil after such a
+// stop, and an error where it could not start.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.start(ctx); err != nil {
+		return err
+	}
+	// Jobs outlive ctx by the grace time.
+	jobs, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	w.poll(ctx, jobs)
+
+	w.pause("the worker stops")
+	deadline := time.AfterFunc(w.o.Grace, func() { stop(errStopping) })
+	defer deadline.Stop()
+	if n := w.active(); n > 0 {
+		w.o.Log.Info("stopping: running jobs have their grace time", "jobs", n, "grace", w.o.Grace)
+	}
+	for w.active() > 0 {
+		select {
+		case r := <-w.outcomes:
+			w.settleOutcome(r)
+		case f := <-w.requests:
+			f(jobs)
+		}
+	}
+	return w.group.Wait()
+}
+
+func (w *Worker) active() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.busy
+}
+
+func (w *Worker) pause(reason string) {
+	w.mu.Lock()
+	was := w.paused
+	w.paused = reason
+	w.mu.Unlock()
+	switch {
+	case was == reason:
+	case reason == "":
+		w.o.Log.Info("claiming again")
+	default:
+		w.o.Log.Warn("claiming nothing", "reason", reason)
+	}
+}
+
+// transition logs a move of a job's note and tells those who watch.
+func (w *Worker) transition(row ledger.Row, from, to, reason string) {
+	w.o.Log.Info("moved", "job", row.ID, "note", row.File, "from", from, "to", to, "reason", reason, "attempt", row.Attempt, "run", row.Run)
+	w.announce(row.ID, to)
+}
+
+func (w *Worker) announce(id, state string) {
+	w.o.Hub.Announce(id, provider.Event{Kind: live.State, Text: strings.TrimPrefix(state, "_")})
+}
