@@ -22,6 +22,18 @@ func (l *Ledger) Get(ctx context.Context, id string) (Row, error) {
 	return r, nil
 }
 
+// ByRun returns the job whose newest run has an id, or ErrUnknown.
+func (l *Ledger) ByRun(ctx context.Context, run string) (Row, error) {
+	rows, err := l.rows(ctx, "WHERE run = ? LIMIT 1", run)
+	if err == nil && len(rows) == 0 {
+		err = fmt.Errorf("run %s: %w", run, ErrUnknown)
+	}
+	if err != nil {
+		return Row{}, err
+	}
+	return rows[0], nil
+}
+
 // Find returns the jobs that a reference of the owner's may mean: an id, the
 // beginning of one, or a file name with or without .md; newest first, ten at
 // most.

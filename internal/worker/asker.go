@@ -87,7 +87,7 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	call, err := a.w.o.Ledger.Intend(keep, a.row.Ref(), ledger.Call{Step: step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
 		Estimate: provider.Estimate(req.Messages), Started: time.Now()})
 	if err != nil {
-		return provider.Answer{}, &recordError{err}
+		return provider.Answer{}, &recordError{err, true}
 	}
 	answer, err := h.Provider.Ask(ctx, req, sink)
 	a.budget.stop()
@@ -106,7 +106,7 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	a.w.o.Log.Warn("call failed", "job", a.row.ID, "step", step, "try", try, "provider", name, "model", req.Model, "kind", string(e.Kind),
 		"reason", e.Reason, "sent", e.Sent, "cause", e.Cause)
 	if err := a.w.o.Ledger.CallFailed(keep, a.row.Ref(), call, answer, e, time.Now()); err != nil {
-		return answer, &recordError{err}
+		return answer, &recordError{err, false}
 	}
 	return answer, e
 }
@@ -124,7 +124,7 @@ func (a *asker) store(ctx context.Context, call int64, answer provider.Answer) e
 			if a.stored(ctx, call) {
 				return nil // the commit had happened although it failed
 			}
-			return &recordError{err}
+			return &recordError{err, false}
 		}
 	}
 	a.w.o.Log.Error("an answer could not be stored; it goes on to the output note", "job", a.row.ID, "error", err)

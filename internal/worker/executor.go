@@ -20,6 +20,10 @@ type outcome struct {
 	name string
 	// held is the ledger's decision where the note was not claimed.
 	held *ledger.Decision
+	// claimed says that the ledger has the claim.
+	claimed bool
+	// ledgerErr is why the ledger could not be written.
+	ledgerErr error
 	// row is the job where it was put back.
 	row ledger.Row
 	// repair is the id of a job whose record and file may not agree.
@@ -34,6 +38,7 @@ type outcome struct {
 // ending is the end of a job that has yet to be written down.
 type ending struct {
 	row   ledger.Row
+	at    position
 	end   ledger.End
 	event job.Event
 }
@@ -53,6 +58,7 @@ func (w *Worker) begin(jobs context.Context, it *queue.Item, place *provider.Pla
 		defer place.Release()
 		r := outcome{name: name}
 		defer func() { w.outcomes <- r }()
+		defer w.survive(&r)
 		l, err := w.queue.Load(name)
 		if err != nil || l.Sum != sum {
 			return nil // it changed: the scanner looks at it anew
@@ -85,10 +91,12 @@ func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded,
 	d, err := w.o.Ledger.Claim(ctx, c, now)
 	if err != nil {
 		w.o.Log.Error("claim", "note", c.Name, "error", err)
+		r.ledgerErr = err
 		return
 	}
+	r.claimed = true
 	if d.Verdict == ledger.Held || d.Verdict == ledger.Duplicate {
-		r.held = &d
+		r.held, r.claimed = &d, false
 		return
 	}
 	row := d.Row
@@ -119,6 +127,7 @@ func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded,
 		w.o.Log.Warn("keys that are not known were kept", "job", row.ID, "note", file, "keys", l.Spec.Unknown)
 	}
 	w.transition(row, queue.Waiting, queue.Active, reason)
+	r.repair = row.ID // until the attempt has its end
 	w.execute(jobs, row, l.Spec, place, r)
 }
 
@@ -138,6 +147,7 @@ func (w *Worker) execute(jobs context.Context, row ledger.Row, spec job.Spec, pl
 	stream, err := w.o.Hub.Open(row.ID, func() { cancel(errCancelled) })
 	if err != nil {
 		w.o.Log.Error("open the live events", "job", row.ID, "error", err)
+		w.putBack(context.WithoutCancel(jobs), row, "its last attempt has not ended yet", "", r)
 		return
 	}
 	end := string(provider.Failed)
@@ -187,7 +197,7 @@ func (w *Worker) runJob(ctx context.Context, row ledger.Row, spec job.Spec, a *a
 	j := job.Job{ID: row.ID, Run: row.Run, Attempt: row.Attempt, Type: spec.Type, System: spec.System, Temperature: spec.Temperature,
 		MaxTokens: spec.MaxTokens, Preamble: spec.Preamble, Steps: spec.Steps}
 	if j.Stored, err = w.o.Ledger.Stored(ctx, row.ID, ""); err != nil {
-		return result, &recordError{err}
+		return result, &recordError{err, true}
 	}
 	runner, err := jobtype.For(spec.Type)
 	if err != nil {
@@ -199,8 +209,11 @@ func (w *Worker) runJob(ctx context.Context, row ledger.Row, spec job.Spec, a *a
 var errPanic = errors.New("the program failed inside this job; the log has the details")
 
 // recordError is a failure to write down what is about to happen or has: the
-// ledger's, not the job's.
-type recordError struct{ err error }
+// ledger's, not the job's. before says that nothing was asked yet.
+type recordError struct {
+	err    error
+	before bool
+}
 
 func (e *recordError) Error() string { return e.err.Error() }
 func (e *recordError) Unwrap() error { return e.err }
@@ -236,7 +249,7 @@ func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r
 		return
 	}
 	row.State, row.Reason, row.Ended = job.Completed, reason, now
-	w.settle(ctx, row, r)
+	w.settle(ctx, row, position{queue.Active, row.File}, r)
 }
 
 // failed decides how an attempt without a result ends: put back, cancelled or
@@ -250,9 +263,13 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 	var limit limitError
 	switch {
 	case errors.As(err, &record):
-		// Nothing more can be written down. Looking again finds what to do.
 		w.o.Log.Error("the ledger failed in mid-job", "job", row.ID, "error", err)
-		r.repair = row.ID
+		r.ledgerErr = err
+		if record.before {
+			w.putBack(keep, row, "the ledger could not be written", "", r)
+			return
+		}
+		r.repair = row.ID // looking again finds what to do
 		return
 	case errors.Is(cause, errCancelled):
 		w.end(keep, row, ledger.End{Reason: "cancelled by its owner", Partial: w.partial(keep, row, spec, result, "cancelled by its owner")}, job.Cancel, r)
@@ -352,6 +369,11 @@ func (w *Worker) moveBack(ctx context.Context, row ledger.Row, r *outcome) {
 // the ledger cannot be written now, the ending is kept and tried again: without
 // it the job would be asked anew.
 func (w *Worker) end(ctx context.Context, row ledger.Row, end ledger.End, event job.Event, r *outcome) {
+	w.endAt(ctx, row, position{queue.Active, row.File}, end, event, r)
+}
+
+// endAt is end for a note that lies at a certain place.
+func (w *Worker) endAt(ctx context.Context, row ledger.Row, at position, end ledger.End, event job.Event, r *outcome) {
 	now := time.Now()
 	record := w.o.Ledger.Fail
 	if event == job.Cancel {
@@ -359,12 +381,37 @@ func (w *Worker) end(ctx context.Context, row ledger.Row, end ledger.End, event 
 	}
 	if err := record(ctx, row.Ref(), row.State, end, now); err != nil {
 		w.o.Log.Error("end", "job", row.ID, "reason", end.Reason, "error", err)
-		r.repair, r.ending = row.ID, &ending{row: row, end: end, event: event}
+		r.repair, r.ending, r.ledgerErr = row.ID, &ending{row: row, at: at, end: end, event: event}, err
 		return
 	}
 	row.State, _ = job.Next(row.State, event)
 	row.Reason, row.Advice, row.Partial, row.Output, row.Ended = end.Reason, end.Advice, end.Partial, "", now
-	w.settle(ctx, row, r)
+	w.settle(ctx, row, at, r)
+}
+
+// endWaiting ends a job that waits in the queue. Its note may have been edited
+// since it was put back: what lies there now is what moves.
+func (w *Worker) endWaiting(ctx context.Context, row ledger.Row, l queue.Loaded, end ledger.End, event job.Event, r *outcome) {
+	if l.Note != nil {
+		row.Hash = l.Hash
+	}
+	w.endAt(ctx, row, position{queue.Waiting, row.File}, end, event, r)
+}
+
+// sumOf names a file's bytes, "" where they were too many to read.
+func sumOf(l queue.Loaded) string {
+	if l.Data == nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", l.Sum)
+}
+
+// survive keeps the process alive if a job's bookkeeping panics; the job is
+// looked at again.
+func (w *Worker) survive(r *outcome) {
+	if v := recover(); v != nil {
+		w.o.Log.Error("a job's bookkeeping panicked", "note", r.name, "job", r.repair, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
 }
 
 // refuse ends a note that was never claimed, in a goroutine of its own.
@@ -380,13 +427,14 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 	w.group.Go(func() error {
 		r := outcome{name: item.Name}
 		defer func() { w.outcomes <- r }()
+		defer w.survive(&r)
 		ctx := context.WithoutCancel(jobs)
-		if known { // a job that was put back and waited too long
-			w.end(ctx, waiting, end, job.Fail, &r)
+		l, err := w.queue.Load(item.Name)
+		if known { // a job that was put back and waited too long, or was broken since
+			w.endWaiting(ctx, waiting, l, end, job.Fail, &r)
 			return nil
 		}
 		var row ledger.Row
-		l, err := w.queue.Load(item.Name)
 		switch {
 		case l.Info.Inode == 0:
 			return nil // gone, or it cannot be read: the scanner looks again
@@ -395,13 +443,14 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 		case err == nil && item.Status == queue.Ready:
 			row, err = w.o.Ledger.Expire(ctx, w.candidate(&item, l), end, time.Now())
 		default:
-			row, err = w.o.Ledger.Refuse(ctx, item.Name, fmt.Sprintf("%x", item.Sum), end, item.FirstSeen, time.Now())
+			row, err = w.o.Ledger.Refuse(ctx, item.Name, sumOf(l), end, item.FirstSeen, time.Now())
 		}
 		if err != nil {
 			w.o.Log.Error("refuse", "note", item.Name, "error", err)
+			r.ledgerErr = err
 			return nil
 		}
-		w.settle(ctx, row, &r)
+		w.settle(ctx, row, position{queue.Waiting, item.Name}, &r)
 		return nil
 	})
 }

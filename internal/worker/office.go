@@ -340,12 +340,14 @@ func (w *Worker) cancelIdle(ctx context.Context, j control.Job) (control.Job, er
 		if j.State == stateHeld || j.State == stateDuplicate {
 			end.Reason = "discarded by its owner: " + j.Reason
 		}
+		w.queue.MarkTaken(it)
+		defer w.queue.Release(it.Name, time.Now())
+		l, err := w.queue.Load(j.Name)
 		if row, ok := w.rows[j.Name]; ok {
 			delete(w.rows, j.Name)
-			w.end(ctx, row, end, job.Cancel, &r)
+			w.endWaiting(ctx, row, l, end, job.Cancel, &r)
 			return w.after(ctx, row.ID)
 		}
-		l, err := w.queue.Load(j.Name)
 		var row ledger.Row
 		switch {
 		case err == nil && !l.Spec.Draft:
@@ -353,12 +355,12 @@ func (w *Worker) cancelIdle(ctx context.Context, j control.Job) (control.Job, er
 		case l.Info.Inode == 0:
 			return j, fmt.Errorf("cancel %s: %w", j.Name, err)
 		default: // a draft, or no job note at all
-			row, err = w.o.Ledger.Refuse(ctx, j.Name, fmt.Sprintf("%x", l.Sum), end, it.FirstSeen, time.Now())
+			row, err = w.o.Ledger.Refuse(ctx, j.Name, sumOf(l), end, it.FirstSeen, time.Now())
 		}
 		if err != nil {
 			return j, err
 		}
-		w.settle(ctx, row, &r)
+		w.settle(ctx, row, position{queue.Waiting, j.Name}, &r)
 		return w.after(ctx, row.ID)
 	}
 	if s, ok := w.strays[j.Name]; ok && j.Folder == queue.Active {
@@ -371,7 +373,7 @@ func (w *Worker) cancelIdle(ctx context.Context, j control.Job) (control.Job, er
 	if row.State != job.Held {
 		return fromRow(row), &control.Error{Code: control.Conflict, Text: fmt.Sprintf("job %s is %s; only what waits, is held or runs can be cancelled", row.ID, row.State)}
 	}
-	w.end(ctx, row, end, job.Cancel, &r)
+	w.end(ctx, row, end, job.Cancel, &r) // a held job lies in the active folder
 	return w.after(ctx, row.ID)
 }
 

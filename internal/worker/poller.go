@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"davidcockson.com/runner/internal/ledger"
-	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 )
 
@@ -122,7 +121,7 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 		return true
 	}
 	w.scanActive(now)
-	w.checkRoom()
+	w.checkRoom(now)
 	w.forgetWaits(ctx)
 	w.tidy(ctx, now)
 	w.mu.Lock()
@@ -133,7 +132,10 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 
 // checkRoom stops claiming while a disk is nearly full or the vault belongs to
 // another worker. Renames still work on a full disk, so nothing fails for it.
-func (w *Worker) checkRoom() {
+func (w *Worker) checkRoom(now time.Time) {
+	if now.Before(w.quiet) {
+		return // the reason stands
+	}
 	if reason := w.owner.check(w.o.Vault); reason != "" {
 		w.pause(reason)
 		return
@@ -200,227 +202,13 @@ func (w *Worker) forgetWaits(ctx context.Context) {
 	}
 }
 
-// dispatch gives notes to executors, in the order of work, as far as places
-// reach. A note is claimed only when its first call has a place at its provider,
-// so that a busy or sleeping host never holds up the others. With all it also
-// tells of each note that has to wait whether it is an echo, for some notes each
-// time.
-func (w *Worker) dispatch(ctx, jobs context.Context, now time.Time, all bool) {
-	w.mu.Lock()
-	room, paused := w.o.Concurrency-w.busy, w.paused != ""
-	w.mu.Unlock()
-	var picks []pick // the line must not change while it is read
-	full := make(map[string]bool, len(w.hosts))
-	decisions := 0
-	for _, it := range w.queue.Ready() {
-		closed := paused || len(picks) >= room || len(full) == len(w.hosts)
-		if closed && (!all || decisions == mostDecisions) {
-			break
-		}
-		h := w.hosts[w.nextProvider(it)]
-		if closed || full[h.Name] {
-			if known := w.waits[it.Name]; all && decisions < mostDecisions && !(known.decided && known.sum == it.Sum) {
-				decisions++
-				w.decideAhead(ctx, it)
-			}
-			continue
-		}
-		p := w.consider(ctx, jobs, h, it, now)
-		if p == nil {
-			continue
-		}
-		if p.end == nil {
-			var ok bool
-			if p.place, ok = w.o.Arbiter.TryAcquire(h.Name, provider.Batch, it.Name); !ok {
-				full[h.Name] = true
-				w.shows(it, "waits for a place at "+h.Name)
-				continue
-			}
-		}
-		picks = append(picks, *p)
-	}
-	for _, p := range picks {
-		if p.end != nil {
-			w.refuse(jobs, p.item, *p.end)
-		} else {
-			w.begin(jobs, p.item, p.place)
-		}
-	}
-}
-
-// mostDecisions bounds how many waiting notes are matched in one look.
-const mostDecisions = 64
-
-// pick is what is to be done with a note: run it with its place, or end it.
-type pick struct {
-	item  *queue.Item
-	place *provider.Place
-	end   *ledger.End
-}
-
-// consider says what to do with the next note in line, nil if it has to wait.
-func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, now time.Time) *pick {
-	if known, ok := w.waits[it.Name]; ok && known.sum == it.Sum && known.state != stateWaiting && !w.forced[it.Name] {
-		return nil // held, or a duplicate
-	}
-	if it.Spec.NotBefore.After(now) {
-		w.shows(it, "waits until "+clock(it.Spec.NotBefore, w.o.Location))
-		return nil
-	}
-	if ok, end := w.there(ctx, h, it, now); end != nil {
-		return &pick{item: it, end: end}
-	} else if !ok {
-		return nil
-	}
-	problem, sure := w.unlisted(h, it, now)
-	switch {
-	case problem != "" && sure:
-		return &pick{item: it, end: &ledger.End{Reason: problem, Advice: "name another model, or install this one there, and move the note back to " + queue.Waiting}}
-	case problem != "":
-		if !h.asking {
-			w.ask(ctx, h)
-		}
-		return nil
-	}
-	return &pick{item: it}
-}
-
-// shows sets why a note waits, and keeps whether it was matched.
-func (w *Worker) shows(it *queue.Item, reason string) {
-	known := w.waits[it.Name]
-	w.waits[it.Name] = wait{sum: it.Sum, state: stateWaiting, reason: reason, decided: known.decided && known.sum == it.Sum}
-}
-
-// nextProvider is who is asked first when a note runs.
-func (w *Worker) nextProvider(it *queue.Item) string {
-	if row, ok := w.rows[it.Name]; ok && row.NextProvider != "" {
-		if _, known := w.hosts[row.NextProvider]; known {
-			return row.NextProvider
-		}
-	}
-	return it.Spec.Steps[0].Provider
-}
-
-// there says whether a host can be asked now, or how a note that names it ends.
-// If the host has to be asked first it is, and the note has its turn when the
-// answer comes.
-func (w *Worker) there(ctx context.Context, h *host, it *queue.Item, now time.Time) (bool, *ledger.End) {
-	if h.due(now) {
-		w.ask(ctx, h)
-	}
-	switch {
-	case h.state == up && (!h.asking || now.Sub(h.asked) < askAgain):
-		return true, nil
-	case h.state != down, !h.Patient && h.asking:
-		w.shows(it, "waits for an answer from "+h.Name)
-		return false, nil
-	case !h.Patient:
-		return false, &ledger.End{Reason: fmt.Sprintf("%s cannot be reached: %s", h.Name, h.reason), Advice: "start the host, then retry; or set offline: wait for it in the config"}
-	case now.Sub(w.sighted(ctx, it)) > mostPatience:
-		return false, &ledger.End{Reason: fmt.Sprintf("%s could not be reached for %d hours: %s", h.Name, mostPatience/time.Hour, h.reason), Advice: "start the host, then retry"}
-	}
-	w.shows(it, h.waitReason(w.o.Location))
-	return false, nil
-}
-
-// sighted is when a note that waits for a host was first seen, also by an
-// earlier process.
-func (w *Worker) sighted(ctx context.Context, it *queue.Item) time.Time {
-	if row, ok := w.rows[it.Name]; ok {
-		return row.FirstSeen
-	}
-	if at, ok := w.sights[it.Name]; ok {
-		return at
-	}
-	at, err := w.o.Ledger.Sighted(ctx, it.Name, it.FirstSeen)
-	if err != nil {
-		w.o.Log.Error("remember a first sight", "note", it.Name, "error", err)
-		return it.FirstSeen
-	}
-	w.sights[it.Name] = at
-	return at
-}
-
-// unlisted says what is wrong with the models that a note names for a host whose
-// models the config does not list; sure is false if the host must be asked anew.
-func (w *Worker) unlisted(h *host, it *queue.Item, now time.Time) (problem string, sure bool) {
-	for _, s := range it.Spec.Steps {
-		if s.Provider != h.Name {
-			continue // that host is asked by the call itself
-		}
-		if s.Model == "" {
-			return fmt.Sprintf("no model is named, and the config lists none for %s; it has: %s", h.Name, names(h.listed)), !h.listedAt.IsZero()
-		}
-		if ok, sure := h.offers(s.Model, now); !ok {
-			return fmt.Sprintf("%s does not have the model %q; it has: %s", h.Name, s.Model, names(h.listed)), sure
-		}
-	}
-	return "", true
-}
-
-func names(models []string) string {
-	if len(models) == 0 {
-		return "none"
-	}
-	const most = 20
-	text := ""
-	for i, m := range models {
-		if i == most {
-			return text + fmt.Sprintf(" and %d more", len(models)-most)
-		}
-		if i > 0 {
-			text += ", "
-		}
-		text += m
-	}
-	return text
-}
-
-// The states in which list shows an unclaimed note.
-const (
-	stateWaiting   = "waiting"
-	stateHeld      = "held"
-	stateDuplicate = "duplicate"
-)
-
-// decideAhead asks the ledger what a note that has to wait would be.
-func (w *Worker) decideAhead(ctx context.Context, it *queue.Item) {
-	known := wait{sum: it.Sum, state: stateWaiting, reason: w.waits[it.Name].reason, decided: true}
-	if w.waits[it.Name].sum != it.Sum {
-		known.reason = ""
-	}
-	l, err := w.queue.Load(it.Name)
-	if err == nil {
-		var d ledger.Decision
-		if d, err = w.o.Ledger.Decide(ctx, w.candidate(it, l)); err == nil {
-			known = w.verdict(it, d)
-		}
-	}
-	if err != nil {
-		w.o.Log.Error("match a waiting note", "note", it.Name, "error", err)
-		known.decided = false
-	}
-	w.waits[it.Name] = known
-}
-
-// verdict is how a decision of the ledger is shown.
-func (w *Worker) verdict(it *queue.Item, d ledger.Decision) wait {
-	k := wait{sum: it.Sum, state: stateWaiting, decided: true}
-	switch d.Verdict {
-	case ledger.Held:
-		k.state, k.reason = stateHeld, d.Reason
-	case ledger.Duplicate:
-		k.state, k.reason = stateDuplicate, d.Reason
-	}
-	return k
-}
-
 // settleOutcome takes over what an executor reports of a note.
 func (w *Worker) settleOutcome(r outcome) {
 	now := time.Now()
 	w.mu.Lock()
 	w.busy--
 	w.mu.Unlock()
+	w.ledgerWas(r.ledgerErr, now)
 	if r.unreachable != "" {
 		w.heard(w.hosts[r.unreachable], r.hostErr)
 	} else if r.reached != "" {
@@ -443,13 +231,26 @@ func (w *Worker) settleOutcome(r outcome) {
 		}
 		return
 	}
-	delete(w.forced, r.name)
+	if r.claimed {
+		delete(w.forced, r.name)
+	}
 	if _, ok := w.sights[r.name]; ok {
 		if err := w.o.Ledger.Unsighted(context.Background(), r.name); err == nil {
 			delete(w.sights, r.name)
 		}
 	}
 	w.queue.Release(r.name, now)
+}
+
+// ledgerWas stops claiming for a while after the ledger could not be written,
+// longer each time, so that its failure is no busy loop.
+func (w *Worker) ledgerWas(err error, now time.Time) {
+	if err == nil {
+		return
+	}
+	w.backoff = min(max(2*w.backoff, w.o.Poll), longestPause)
+	w.quiet = now.Add(w.backoff)
+	w.pause(fmt.Sprintf("the ledger cannot be written: %v", err))
 }
 
 // scanActive compares the active folder with what runs: a file without a job is

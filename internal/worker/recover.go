@@ -11,6 +11,7 @@ import (
 
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/vault"
 )
@@ -123,6 +124,9 @@ func (w *Worker) start(ctx context.Context) error {
 		}
 		w.recover(ctx, row, restored != "")
 	}
+	if err := w.clearTemps(ctx); err != nil {
+		return err
+	}
 	if restored != "" {
 		if err := w.o.Ledger.SetMeta(ctx, restoredKey, ""); err != nil {
 			return err
@@ -148,8 +152,8 @@ func (w *Worker) start(ctx context.Context) error {
 // recover looks at a job that nobody runs and does what is to be done. Only the
 // poller's goroutine calls it, or the start.
 func (w *Worker) recover(ctx context.Context, row ledger.Row, restored bool) {
-	var r outcome
-	w.mend(ctx, row, restored, &r)
+	r := outcome{name: row.File, repair: row.ID}
+	w.guarded(&r, func() { w.mend(ctx, row, restored, &r) })
 	if r.repair != "" {
 		w.later(row.ID, 0, r.ending)
 	}
@@ -158,12 +162,59 @@ func (w *Worker) recover(ctx context.Context, row ledger.Row, restored bool) {
 	}
 }
 
+// clearTemps settles the temporary files of annotations whose removal was lost
+// with the power. What is not known to be a note's former text stays.
+func (w *Worker) clearTemps(ctx context.Context) error {
+	entries, err := w.o.Vault.List(vault.TempDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		run, ok := strings.CutPrefix(strings.TrimSuffix(e.Name, ".md"), annotationTemp)
+		if !ok {
+			continue
+		}
+		row, err := w.o.Ledger.ByRun(ctx, run)
+		if errors.Is(err, ledger.ErrUnknown) {
+			w.o.Log.Warn("a temporary file of an unknown job is left as it is", "note", path.Join(vault.TempDir, e.Name))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !row.Settled {
+			continue // its own recovery does it
+		}
+		at, err := w.locate(ctx, row)
+		if err == nil && at.folder != "" {
+			fields, callout := w.annotation(row)
+			err = w.o.Vault.RecoverRewrite(path.Join(at.folder, at.file), path.Join(vault.TempDir, e.Name),
+				func(data []byte) []byte { return note.Annotate(data, fields, callout) })
+		}
+		if err != nil {
+			w.o.Log.Warn("a temporary file could not be settled", "job", row.ID, "note", row.File, "error", err)
+		}
+	}
+	return nil
+}
+
+// guarded runs f under recover.
+func (w *Worker) guarded(r *outcome, f func()) {
+	defer w.survive(r)
+	f()
+}
+
 func (w *Worker) mend(ctx context.Context, row ledger.Row, restored bool, r *outcome) {
 	r.repair = row.ID
 	at, err := w.locate(ctx, row)
 	if err != nil {
 		w.o.Log.Error("look for a job's note", "job", row.ID, "note", row.File, "error", err)
 		return
+	}
+	if at.folder != "" {
+		w.mu.Lock()
+		delete(w.gone, row.ID)
+		w.mu.Unlock()
 	}
 	f := found{folder: at.folder, restored: restored}
 	if at.folder == "" && !row.State.Final() && !w.goneLong(row.ID) {
@@ -197,7 +248,7 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 		}
 		return
 	case actSettle:
-		w.settle(ctx, row, r)
+		w.settle(ctx, row, at, r)
 		return
 	case actAdopt:
 		w.completed(ctx, row, "", r)
@@ -222,14 +273,20 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 		if err = w.o.Ledger.Hold(ctx, row.Ref(), row.State, row.File, reason); err == nil {
 			r.repair = ""
 		}
-	case actFail, actFailed, actGone:
-		w.end(ctx, row, ledger.End{Reason: reason}, job.Fail, r)
+	case actFail, actGone:
+		w.endAt(ctx, row, at, ledger.End{Reason: reason}, job.Fail, r)
 		return
+	case actFailed: // its owner put it there: it is left as it is
+		if err = w.o.Ledger.Fail(ctx, row.Ref(), row.State, ledger.End{Reason: reason}, now); err == nil {
+			err = w.o.Ledger.Settle(ctx, row.Ref(), row.File)
+		}
 	case actComplete:
 		if err = w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now); err == nil {
-			row.State, row.Reason, row.Ended = job.Completed, reason, now
-			w.settle(ctx, row, r)
+			err = w.o.Ledger.Settle(ctx, row.Ref(), row.File)
 		}
+	}
+	if err == nil && (do == actFailed || do == actComplete) {
+		r.repair = ""
 	}
 	if err != nil {
 		w.o.Log.Error("recover", "job", row.ID, "action", string(do), "error", err)
@@ -280,8 +337,6 @@ type repair struct {
 	due    time.Time
 	pause  time.Duration
 	ending *ending
-	// gone is since when its note is nowhere, zero if it is not.
-	gone time.Time
 }
 
 // longestPause is the longest time between two looks at such a job.
@@ -306,15 +361,18 @@ func (w *Worker) later(id string, d time.Duration, end *ending) {
 // just being replaced.
 func (w *Worker) goneLong(id string) bool {
 	now := time.Now()
-	p := w.repairs[id]
-	if p == nil {
-		p = &repair{pause: w.o.Poll / 2}
-		w.repairs[id] = p
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	since, ok := w.gone[id]
+	if !ok {
+		w.gone[id] = now
+		return false
 	}
-	if p.gone.IsZero() {
-		p.gone = now
+	if now.Sub(since) < vanished {
+		return false
 	}
-	return now.Sub(p.gone) >= vanished
+	delete(w.gone, id)
+	return true
 }
 
 // repair looks again at the jobs for which that is due.
@@ -333,11 +391,11 @@ func (w *Worker) repair(ctx context.Context, now time.Time) {
 			w.later(id, 0, nil)
 			continue
 		}
-		var r outcome
+		r := outcome{name: row.File, repair: row.ID}
 		if p.ending != nil && !row.State.Final() && row.Ref() == p.ending.row.Ref() {
-			w.end(ctx, p.ending.row, p.ending.end, p.ending.event, &r)
+			w.endAt(ctx, p.ending.row, p.ending.at, p.ending.end, p.ending.event, &r)
 		} else {
-			w.mend(ctx, row, false, &r)
+			w.guarded(&r, func() { w.mend(ctx, row, false, &r) })
 		}
 		switch {
 		case r.repair != "":

@@ -17,43 +17,46 @@ import (
 	"davidcockson.com/runner/internal/vault"
 )
 
-// settle brings the note of an ended job to its last folder and writes into it
-// how it ended. A start, or the next look, does what this cannot.
-func (w *Worker) settle(ctx context.Context, row ledger.Row, r *outcome) {
+// settle brings the note of an ended job from where it lies to its last folder,
+// and writes into it how the job ended. What cannot be done now is done by a
+// later look.
+func (w *Worker) settle(ctx context.Context, row ledger.Row, at position, r *outcome) {
 	r.repair = row.ID
-	at, err := w.locate(ctx, row)
-	if err != nil {
-		w.o.Log.Error("settle", "job", row.ID, "note", row.File, "error", err)
-		return
-	}
 	target := lastFolder(row.State)
-	switch at.folder {
-	case "":
-		w.o.Log.Warn("the job's note is nowhere; nothing is made anew", "job", row.ID, "note", row.File, "state", string(row.State))
-	case target:
-		row.File = at.file
-	default:
-		row.File = at.file
+	failed := func(err error) {
+		w.o.Log.Error("settle", "job", row.ID, "note", at.file, "from", at.folder, "to", target, "error", err)
+	}
+	if at.folder != "" && at.folder != target {
 		file, err := w.queue.Put(at.folder, at.file, target, row.Run)
+		if errors.Is(err, fs.ErrNotExist) { // its owner moved it, or it is being replaced
+			if at, err = w.locate(ctx, row); err == nil && at.folder != "" && at.folder != target {
+				file, err = w.queue.Put(at.folder, at.file, target, row.Run)
+			} else {
+				file = at.file
+			}
+		}
 		if err != nil {
-			w.o.Log.Error("settle", "job", row.ID, "note", row.File, "from", at.folder, "to", target, "error", err)
+			failed(err)
 			return
 		}
-		row.File = file
-		w.transition(row, at.folder, target, row.Reason)
+		at.file = file
 	}
-	if at.folder != "" {
+	if at.folder == "" {
+		if !w.goneLong(row.ID) {
+			return
+		}
+		w.o.Log.Warn("the job's note is nowhere; nothing is made anew", "job", row.ID, "note", row.File, "state", string(row.State))
+	} else {
+		row.File = at.file
+		w.transition(row, at.folder, target, row.Reason)
 		if err := w.annotate(row, path.Join(target, row.File)); err != nil {
-			w.o.Log.Error("annotate", "job", row.ID, "note", row.File, "error", err)
+			failed(err)
 			return
 		}
 	}
 	if err := w.o.Ledger.Settle(ctx, row.Ref(), row.File); err != nil {
-		w.o.Log.Error("settle", "job", row.ID, "note", row.File, "error", err)
+		failed(err)
 		return
-	}
-	if at.folder == "" || at.folder == target {
-		w.announce(row.ID, string(row.State))
 	}
 	r.repair = ""
 }
@@ -133,7 +136,7 @@ func (w *Worker) isOf(row ledger.Row, name string) (bool, error) {
 	case err != nil:
 		return false, err
 	case row.Unclaimed:
-		return row.Hash == fmt.Sprintf("%x", sha256.Sum256(data)) || bytes.Contains(data, []byte(row.Run)), nil
+		return row.Hash == "" || row.Hash == fmt.Sprintf("%x", sha256.Sum256(data)) || bytes.Contains(data, []byte(row.Run)), nil
 	}
 	n, err := note.Parse(data)
 	if err != nil {
@@ -150,7 +153,7 @@ func (w *Worker) isOf(row ledger.Row, name string) (bool, error) {
 func (w *Worker) annotate(row ledger.Row, name string) error {
 	fields, callout := w.annotation(row)
 	rewrite := func(data []byte) []byte { return note.Annotate(data, fields, callout) }
-	temp := path.Join(vault.TempDir, "job-"+row.Run+".md")
+	temp := path.Join(vault.TempDir, annotationTemp+row.Run+".md")
 	for range 5 {
 		if err := w.o.Vault.RecoverRewrite(name, temp, rewrite); err != nil {
 			if kept, ok := errors.AsType[*vault.KeptError](err); ok {
@@ -186,8 +189,21 @@ func (w *Worker) annotate(row ledger.Row, name string) error {
 	return fmt.Errorf("%s changes all the time", name)
 }
 
+// annotationTemp begins the names of the temporary files of annotations.
+const annotationTemp = "job-"
+
 // mostAnnotated bounds a note that is annotated, in bytes.
 const mostAnnotated = 16 << 20
+
+// short is a reason that fits a frontmatter: one line, 1,000 runes at most.
+func short(reason string) string {
+	const most = 1000
+	text := []rune(oneLine(reason))
+	if len(text) > most {
+		text = append(text[:most], '…')
+	}
+	return string(text)
+}
 
 // annotation is what is written into a note: keys, and a callout on failure. It
 // depends on the row alone, so that it can be recognised after a crash.
@@ -207,13 +223,13 @@ func (w *Worker) annotation(row ledger.Row) ([]note.KV, string) {
 	if row.State == job.Completed {
 		return fields, ""
 	}
-	fields = append(fields, note.KV{Key: "error", Value: row.Reason})
+	fields = append(fields, note.KV{Key: "error", Value: short(row.Reason)})
 	title := "Failed"
 	if row.State == job.Cancelled {
 		title = "Cancelled"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "> [!failure] %s: %s\n", title, oneLine(row.Reason))
+	fmt.Fprintf(&b, "> [!failure] %s: %s\n", title, short(row.Reason))
 	if row.Advice != "" {
 		fmt.Fprintf(&b, "> What to do: %s.\n", oneLine(row.Advice))
 	}

@@ -112,6 +112,8 @@ type Worker struct {
 	changed  map[string]struct{}
 	rescan   bool
 	owner    owner
+	quiet    time.Time     // nothing is claimed before, since the ledger failed
+	backoff  time.Duration // how long the last such pause was
 
 	requests chan func(context.Context) // what other goroutines want done by the poller
 	outcomes chan outcome
@@ -119,9 +121,10 @@ type Worker struct {
 	group errgroup.Group // of the claims, runs and questions under way
 
 	mu      sync.Mutex
-	running map[string]*run // by job id
-	busy    int             // claims and runs under way; at most Concurrency
-	paused  string          // why nothing is claimed, "" if something is
+	running map[string]*run      // by job id
+	busy    int                  // claims and runs under way; at most Concurrency
+	paused  string               // why nothing is claimed, "" if something is
+	gone    map[string]time.Time // since when a job's note is nowhere, by id
 	polled  time.Time
 	started time.Time
 }
@@ -153,7 +156,7 @@ func New(o Options) *Worker {
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
 		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),
-		running: make(map[string]*run), started: time.Now(),
+		running: make(map[string]*run), gone: make(map[string]time.Time), started: time.Now(),
 	}
 	rules := job.Rules{Location: o.Location}
 	for _, h := range o.Hosts {
