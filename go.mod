@@ -5,19 +5,23 @@ go 1.26.0
 toolchain go1.26.8
 
 require (
-	github.com/dustin/go-humanize v1.1.0 
-	github.com/fsnotify/fsnotify v1.10.1 
-	github.com/google/uuid v1.6.0 
-	github.com/mattn/go-isatty v0.0.24 
-	github.com/ncruces/go-strftime v1.1.0 
-	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec 
-	github.com/rogpeppe/go-internal v1.16.0 
-	github.com/spf13/pflag v1.1.0 
-	go.yaml.in/yaml/v3 v3.0.6 
-	golang.org/x/sync v0.25.0 
-	golang.org/x/sys v0.50.0 
-	modernc.org/libc v1.80.1 
-	modernc.org/mathutil v1.7.1 
-	modernc.org/memory v1.12.1 
-	modernc.org/sqlite v1.62.0 
+	github.com/fsnotify/fsnotify v1.10.1
+	github.com/rogpeppe/go-internal v1.16.0
+	github.com/spf13/pflag v1.1.0
+	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/sync v0.25.0
+	golang.org/x/sys v0.50.0
+	modernc.org/sqlite v1.62.0
+)
+
+require (
+	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	golang.org/x/tools v0.52.0 // indirect
+	modernc.org/libc v1.80.1 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
 )

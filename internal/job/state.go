@@ -60,6 +60,8 @@ type transition struct {
 func transitions() []transition {
 	return []transition{
 		{"", Claim, Claiming, "a finished note in the queue has its turn"},
+		{"", Fail, Failed, "an unclaimed note is wrong, or its host was away too long"},
+		{"", Cancel, Cancelled, "the owner discarded an unclaimed note"},
 		{Waiting, Claim, Claiming, "a job that was put back has its turn"},
 		{Claiming, Begin, Active, "the note is in the active folder and is what was read"},
 		{Claiming, PutBack, Waiting, "the note changed under the claim, or the process ended"},

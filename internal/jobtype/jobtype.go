@@ -4,7 +4,7 @@
 // It promises that a job needs nothing but itself, someone to ask and a sink for
 // events: no vault, no ledger. A step whose stored answer is to exactly the
 // request that would be sent again is not asked again; after the first step that
-// has to be asked, all are. An error is an *provider.Error of the step at which
+// has to be asked, all are. An error is the asker's, of the step at which
 // it happened, and the Result holds every answer up to there. Nothing is stored.
 package jobtype
 
@@ -51,7 +51,7 @@ func request(j job.Job, model string, messages []provider.Message) provider.Requ
 func step(ctx context.Context, j job.Job, i int, req provider.Request, ask Asker, sink provider.Sink, r *job.Result) error {
 	s := j.Steps[i]
 	hash := req.Hash(s.Provider)
-	if r.Anew == 0 && i < len(j.Stored) && len(r.Steps) == i {
+	if r.Anew == 0 && i < len(j.Stored) {
 		if j.Stored[i].Hash == hash {
 			r.Steps = append(r.Steps, job.StepResult{Step: s, Hash: hash, Answer: j.Stored[i].Answer, Reused: true})
 			return nil

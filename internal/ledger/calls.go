@@ -88,10 +88,8 @@ func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider
 }
 
 func closeCall(ctx context.Context, tx *sql.Tx, ref Ref, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, now time.Time) error {
-	text, thinking := a.Text, a.Thinking
-	a.Text, a.Thinking = "", ""
+	a.Text, a.Thinking = "", "" // of our copy; they are kept beside it
 	detail, err := json.Marshal(a)
-	a.Text, a.Thinking = text, thinking
 	if err != nil {
 		return err
 	}

@@ -35,11 +35,11 @@ const mostMatches = 50
 
 // Decide tells what Claim would make of a note, without claiming it.
 func (l *Ledger) Decide(ctx context.Context, c Candidate) (Decision, error) {
-	rows, err := match(ctx, l.db.Read, c)
+	d, err := judge(ctx, l.db.Read, c)
 	if err != nil {
 		return Decision{}, fmt.Errorf("match %s: %w", c.Name, err)
 	}
-	return decide(c, rows), nil
+	return d, nil
 }
 
 // Claim decides about a note and, where it may run, writes its row as claiming
@@ -47,18 +47,17 @@ func (l *Ledger) Decide(ctx context.Context, c Candidate) (Decision, error) {
 func (l *Ledger) Claim(ctx context.Context, c Candidate, now time.Time) (Decision, error) {
 	var d Decision
 	err := l.inTx(ctx, func(tx *sql.Tx) error {
-		rows, err := match(ctx, tx, c)
-		if err != nil {
+		var err error
+		if d, err = judge(ctx, tx, c); err != nil {
 			return err
 		}
-		d = decide(c, rows)
 		switch d.Verdict {
 		case RunNew:
 			d.Row, err = insert(ctx, tx, c, job.Claiming, now)
 		case RunSame:
-			err = reclaim(ctx, tx, c, &d.Row, false, now)
+			err = reclaim(ctx, tx, c, &d.Row, job.PutBack, now)
 		case RunAgain:
-			err = reclaim(ctx, tx, c, &d.Row, true, now)
+			err = reclaim(ctx, tx, c, &d.Row, job.Retry, now)
 		}
 		return err
 	})
@@ -71,25 +70,28 @@ func (l *Ledger) Claim(ctx context.Context, c Candidate, now time.Time) (Decisio
 // Discard writes a row for a note that the owner cancelled before its claim, so
 // that its echo is known. The row is not settled: its note has yet to move.
 func (l *Ledger) Discard(ctx context.Context, c Candidate, reason string, now time.Time) (Row, error) {
-	return l.ended(ctx, c, job.Cancelled, End{Reason: reason}, false, now)
+	return l.ended(ctx, c, job.Cancel, End{Reason: reason}, false, now)
 }
 
 // Expire writes a row for a note that waited too long and failed unclaimed.
 func (l *Ledger) Expire(ctx context.Context, c Candidate, end End, now time.Time) (Row, error) {
-	return l.ended(ctx, c, job.Failed, end, false, now)
+	return l.ended(ctx, c, job.Fail, end, false, now)
 }
 
-// Refuse writes a row for a note that is wrong and was never claimed; sum is the
-// SHA-256 of the file in hexadecimal. Nothing is matched against the row, so that
+// Refuse writes a row for a note that can be no job and was never claimed, ended
+// by Fail or Cancel; sum is the SHA-256 of the file in hexadecimal. Nothing is matched against the row, so that
 // the mended note is a new job.
-func (l *Ledger) Refuse(ctx context.Context, name, sum string, end End, firstSeen, now time.Time) (Row, error) {
-	return l.ended(ctx, Candidate{Name: name, Hash: sum, FirstSeen: firstSeen}, job.Failed, end, true, now)
+func (l *Ledger) Refuse(ctx context.Context, name, sum string, event job.Event, end End, firstSeen, now time.Time) (Row, error) {
+	return l.ended(ctx, Candidate{Name: name, Hash: sum, FirstSeen: firstSeen}, event, end, true, now)
 }
 
-func (l *Ledger) ended(ctx context.Context, c Candidate, state job.State, end End, unclaimed bool, now time.Time) (Row, error) {
+func (l *Ledger) ended(ctx context.Context, c Candidate, event job.Event, end End, unclaimed bool, now time.Time) (Row, error) {
 	var r Row
 	err := l.inTx(ctx, func(tx *sql.Tx) error {
-		var err error
+		state, err := job.Next("", event)
+		if err != nil {
+			return err
+		}
 		if r, err = insert(ctx, tx, c, state, now); err != nil {
 			return err
 		}
@@ -136,14 +138,23 @@ func saveBody(ctx context.Context, tx *sql.Tx, id string, c Candidate) error {
 	return err
 }
 
-// reclaim takes a known job for another attempt, or with anew for another run.
-func reclaim(ctx context.Context, tx *sql.Tx, c Candidate, r *Row, anew bool, now time.Time) error {
-	was := r.Ref()
-	from := r.State
-	if anew {
+// reclaim takes a known job again. One that is not waiting comes to be so by
+// first in the same step: by PutBack for its next attempt, by Retry for a new run.
+func reclaim(ctx context.Context, tx *sql.Tx, c Candidate, r *Row, first job.Event, now time.Time) error {
+	was, from := r.Ref(), r.State
+	var err error
+	if r.State != job.Waiting {
+		if r.State, err = job.Next(r.State, first); err != nil {
+			return err
+		}
+	}
+	if r.State, err = job.Next(r.State, job.Claim); err != nil {
+		return err
+	}
+	if first == job.Retry {
 		r.Run, r.Attempt = job.NewRun(), 0
 	}
-	r.State, r.File, r.Hash, r.Claimed = job.Claiming, c.Name, c.Hash, now
+	r.File, r.Hash, r.Claimed = c.Name, c.Hash, now
 	r.Type, r.Provider, r.Model, r.Title, r.Priority, r.RetryNever, r.Steps =
 		c.Spec.Type, c.Spec.Provider, c.Spec.Model, c.Spec.Title, c.Spec.Priority, c.Spec.RetryNever, len(c.Spec.Steps)
 	r.Reason, r.Advice, r.Ended, r.Settled, r.Output, r.Partial = "", "", time.Time{}, false, "", ""
@@ -163,13 +174,36 @@ func reclaim(ctx context.Context, tx *sql.Tx, c Candidate, r *Row, anew bool, no
 
 type querier interface {
 	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}
+
+// judge matches a note and decides about it. One that matches nothing, yet
+// carries a run that the ledger does not know, is from before the state folder
+// was lost, or from another worker: it is held.
+func judge(ctx context.Context, q querier, c Candidate) (Decision, error) {
+	rows, err := match(ctx, q, c)
+	if err != nil {
+		return Decision{}, err
+	}
+	d := decide(c, rows)
+	if d.Verdict != RunNew || c.Run == "" || c.Force {
+		return d, nil
+	}
+	var known bool
+	err = q.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM jobs WHERE run = ?) OR EXISTS (SELECT 1 FROM calls WHERE run = ?)", c.Run, c.Run).Scan(&known)
+	if err == nil && !known {
+		d = Decision{Verdict: Held, Reason: "it was run before (run " + c.Run + "), and the ledger does not know it: it may have been billed already"}
+	}
+	return d, err
 }
 
 // match finds the jobs that a note may be: by its id alone where it has one,
 // else by its name without regard to case, else by its content among recently
 // claimed ones.
 func match(ctx context.Context, q querier, c Candidate) ([]known, error) {
-	const base = "SELECT " + columns + ", coalesce((SELECT body FROM bodies WHERE job = id), '') FROM jobs WHERE unclaimed = 0 AND "
+	const base = "SELECT " + columns + `, coalesce((SELECT body FROM bodies WHERE job = id), ''),
+		EXISTS (SELECT 1 FROM calls WHERE calls.job = jobs.id AND calls.run = jobs.run AND calls.attempt = jobs.attempt AND calls.state = 'intent')
+		FROM jobs WHERE unclaimed = 0 AND `
 	const order = " ORDER BY claimed DESC, rowid DESC LIMIT ?"
 	if c.NoteID != "" {
 		return query(ctx, q, base+"note_id = ?"+order, c.NoteID, mostMatches)
@@ -190,7 +224,7 @@ func query(ctx context.Context, q querier, text string, args ...any) ([]known, e
 	var all []known
 	for rows.Next() {
 		var k known
-		if k.Row, err = scan(rows, &k.body); err != nil {
+		if k.Row, err = scan(rows, &k.body, &k.asked); err != nil {
 			return nil, err
 		}
 		all = append(all, k)

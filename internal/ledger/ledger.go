@@ -178,8 +178,11 @@ func (l *Ledger) move(ctx context.Context, ref Ref, from job.State, event job.Ev
 func (l *Ledger) Begin(ctx context.Context, ref Ref, file, output string, now time.Time) (Ref, error) {
 	err := l.move(ctx, ref, job.Claiming, job.Begin, "attempt = attempt + 1, started = ?, file = ?, file_key = ?, output = ?, reason = '', next_provider = ''",
 		millis(now), file, fold(file), output)
+	if err != nil {
+		return ref, err
+	}
 	ref.Attempt++
-	return ref, err
+	return ref, nil
 }
 
 // PutBack says that a job waits in the queue again, as file. uncounted takes
@@ -234,8 +237,8 @@ func (l *Ledger) Retry(ctx context.Context, ref Ref, from job.State, file string
 // Settle says that the note of an ended job lies in its last folder, as file,
 // and says how it ended.
 func (l *Ledger) Settle(ctx context.Context, ref Ref, file string) error {
-	if err := l.exec(ctx, "UPDATE jobs SET settled = 1, file = ?, file_key = ? WHERE id = ? AND run = ? AND attempt = ?",
-		file, fold(file), ref.ID, ref.Run, ref.Attempt); err != nil {
+	if err := l.exec(ctx, "UPDATE jobs SET settled = 1, file = ?, file_key = ? WHERE id = ? AND run = ? AND attempt = ? AND state IN (?, ?, ?)",
+		file, fold(file), ref.ID, ref.Run, ref.Attempt, job.Completed, job.Failed, job.Cancelled); err != nil {
 		return fmt.Errorf("settle job %s: %w", ref.ID, err)
 	}
 	return nil
@@ -243,8 +246,8 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, file string) error {
 
 // Rename notes that the note of a job that waits or is held is now called file.
 func (l *Ledger) Rename(ctx context.Context, ref Ref, file string) error {
-	if err := l.exec(ctx, "UPDATE jobs SET file = ?, file_key = ? WHERE id = ? AND run = ? AND attempt = ?",
-		file, fold(file), ref.ID, ref.Run, ref.Attempt); err != nil {
+	if err := l.exec(ctx, "UPDATE jobs SET file = ?, file_key = ? WHERE id = ? AND run = ? AND attempt = ? AND state IN (?, ?)",
+		file, fold(file), ref.ID, ref.Run, ref.Attempt, job.Waiting, job.Held); err != nil {
 		return fmt.Errorf("rename the note of job %s: %w", ref.ID, err)
 	}
 	return nil

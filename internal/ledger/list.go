@@ -44,11 +44,11 @@ func (l *Ledger) Find(ctx context.Context, reference string) ([]Row, error) {
 		return nil, err
 	}
 	key := fold(reference)
-	rows, err := l.rows(ctx, "WHERE note_id = ? OR name_key IN (?, ?) OR file_key IN (?, ?) ORDER BY claimed DESC LIMIT 10", reference, key, key+".md", key, key+".md")
+	rows, err := l.rows(ctx, "WHERE note_id = ? OR name_key IN (?, ?) OR file_key IN (?, ?) ORDER BY claimed DESC, rowid DESC LIMIT 10", reference, key, key+".md", key, key+".md")
 	if err != nil || len(rows) > 0 || len(reference) < 4 {
 		return rows, err
 	}
-	return l.rows(ctx, "WHERE id >= ? AND id < ? ORDER BY claimed DESC LIMIT 10", reference, reference+"\U0010FFFF")
+	return l.rows(ctx, "WHERE id >= ? AND id < ? ORDER BY claimed DESC, rowid DESC LIMIT 10", reference, reference+"\U0010FFFF")
 }
 
 // Unsettled returns every job that is not at its end: those that wait, are held

@@ -32,10 +32,13 @@ type Decision struct {
 	Reason  string
 }
 
-// known is a row that a candidate was matched with, and what it asked.
+// known is a row that a candidate was matched with.
 type known struct {
 	Row
-	body string
+	body string // what it asked
+	// asked says that a call of its present attempt has no known end: it may
+	// have been billed, so recovery and not the matching decides about it.
+	asked bool
 }
 
 // decide applies the rules for a note that may be the echo of a sync, the first
@@ -53,7 +56,7 @@ func decide(c Candidate, rows []known) Decision {
 				return Decision{Verdict: RunSame, Row: r.Row}
 			}
 		case job.Claiming, job.Active:
-			if !c.Running(r.ID) && r.File == c.Name {
+			if r.File == c.Name && !r.asked && !c.Running(r.ID) {
 				return Decision{Verdict: RunSame, Row: r.Row}
 			}
 		}

@@ -46,6 +46,7 @@ CREATE INDEX jobs_name ON jobs (name_key);
 CREATE INDEX jobs_file ON jobs (file_key);
 CREATE INDEX jobs_hash ON jobs (hash, claimed);
 CREATE INDEX jobs_ended ON jobs (ended);
+CREATE INDEX jobs_run ON jobs (run);
 
 -- What was asked, to know an edit of it again.
 CREATE TABLE bodies (
@@ -76,6 +77,7 @@ CREATE TABLE calls (
 	answer   TEXT NOT NULL DEFAULT ''     -- JSON: all of the answer but its text
 ) STRICT;
 CREATE INDEX calls_job ON calls (job, step);
+CREATE INDEX calls_run ON calls (run);
 
 -- The texts, which leave some time after the output is durable.
 CREATE TABLE answers (

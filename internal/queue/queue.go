@@ -10,6 +10,7 @@
 package queue
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -71,6 +72,9 @@ type Item struct {
 	Sum       [sha256.Size]byte
 
 	info vault.Info
+	// place is FirstSeen by the wall clock. Times with and without a reading of
+	// the monotonic clock have no one order once the wall clock was set.
+	place int64
 }
 
 // Queue scans the queue folder. Its scanning methods are for one goroutine;
@@ -108,7 +112,7 @@ func New(v *vault.Vault, guard time.Duration, rules job.Rules) *Queue {
 func (q *Queue) SawFirst(name string, at time.Time) {
 	if it, ok := q.items[name]; ok && at.Before(it.FirstSeen) {
 		q.unready(it)
-		it.FirstSeen = at
+		it.FirstSeen, it.place = at, at.UnixNano()
 		if it.Status == Ready {
 			q.insert(it)
 		}
@@ -160,7 +164,7 @@ func (q *Queue) look(name string, now time.Time) {
 		return
 	}
 	if it == nil {
-		it = &Item{Name: name, FirstSeen: now}
+		it = &Item{Name: name, FirstSeen: now, place: now.UnixNano()}
 		q.items[name] = it
 	}
 	if it.Status == Taken {
@@ -170,11 +174,16 @@ func (q *Queue) look(name string, now time.Time) {
 		return
 	}
 	q.unready(it)
-	it.info, it.Since, it.Reason, it.Spec = info, now, "", job.Spec{}
+	q.anew(it, info, now)
+}
+
+// anew begins the guard of a file that is not what it was.
+func (q *Queue) anew(it *Item, info vault.Info, now time.Time) {
+	it.info, it.Since, it.Spec = info, now, job.Spec{}
 	switch {
 	case !info.Mode.IsRegular():
 		q.set(it, Ignored, "it is not a regular file", time.Time{})
-	case strings.Contains(name, ".sync-conflict-"):
+	case strings.Contains(it.Name, ".sync-conflict-"):
 		q.set(it, Ignored, "a conflict copy of two edits: compare it with the other one, keep one", time.Time{})
 	default:
 		q.set(it, Settling, "", now.Add(q.guard))
@@ -206,11 +215,11 @@ func (q *Queue) set(it *Item, s Status, reason string, due time.Time) {
 	}
 }
 
-// Advance reads the notes whose guard has ended, a bounded number of them, and
-// returns the wrong ones whose patience has ended. more says that there are
-// further notes to read at once.
+// Advance reads the notes whose guard has ended, a bounded number of them, those
+// first seen first, and returns the wrong ones whose patience has ended by name.
+// more says that there are further notes to read at once.
 func (q *Queue) Advance(now time.Time) (failed []*Item, more bool) {
-	reads := 0
+	var due []*Item
 	for name := range q.open {
 		it := q.items[name]
 		if it == nil || it.Due.After(now) {
@@ -218,21 +227,22 @@ func (q *Queue) Advance(now time.Time) (failed []*Item, more bool) {
 		}
 		switch it.Status {
 		case Settling:
-			if reads++; reads > mostReads {
-				return failed, true
-			}
-			q.read(it, now)
-			if it.Status == Wrong && !it.Due.After(now) {
-				failed = append(failed, it)
-			}
+			due = append(due, it)
 		case Wrong:
 			failed = append(failed, it)
 		case Gone:
 			q.missing(it, now)
 		}
 	}
+	slices.SortFunc(due, inLine)
+	for _, it := range due[:min(len(due), mostReads)] {
+		q.read(it, now)
+		if it.Status == Wrong && !it.Due.After(now) {
+			failed = append(failed, it)
+		}
+	}
 	slices.SortFunc(failed, func(a, b *Item) int { return strings.Compare(a.Name, b.Name) })
-	return failed, false
+	return failed, len(due) > mostReads
 }
 
 // Next is when Advance has something to do again, zero if nothing is open.
@@ -250,8 +260,7 @@ func (q *Queue) Next() time.Time {
 func (q *Queue) read(it *Item, now time.Time) {
 	loaded, err := q.Load(it.Name)
 	if loaded.Info != (vault.Info{}) && loaded.Info != it.info {
-		it.info, it.Since = loaded.Info, now
-		q.set(it, Settling, "", now.Add(q.guard))
+		q.anew(it, loaded.Info, now)
 		return
 	}
 	it.Run, it.Hash, it.Sum = loaded.Run, loaded.Hash, loaded.Sum
@@ -269,7 +278,7 @@ func (q *Queue) read(it *Item, now time.Time) {
 			q.set(it, Unfinished, bad.Error(), time.Time{})
 			return
 		}
-		q.set(it, Wrong, bad.Error(), it.Since.Add(patience*q.guard))
+		q.set(it, Wrong, bad.Error(), q.Patience(it))
 		return
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -331,6 +340,10 @@ func (q *Queue) Item(name string) *Item { return q.items[name] }
 // with the next call of any scanning method.
 func (q *Queue) Ready() []*Item { return q.ready }
 
+// Patience is until when a note that is wrong may still be mended before it
+// fails.
+func (q *Queue) Patience(it *Item) time.Time { return it.Since.Add(patience * q.guard) }
+
 // MarkTaken takes a note out of the line while it is claimed.
 func (q *Queue) MarkTaken(it *Item) {
 	q.unready(it)
@@ -349,6 +362,14 @@ func (q *Queue) Release(name string, now time.Time) {
 	}
 }
 
+// Left forgets a note that was claimed: a file of its name is another one.
+func (q *Queue) Left(name string, now time.Time) {
+	if it := q.items[name]; it != nil && it.Status == Taken {
+		delete(q.items, name)
+		q.look(name, now)
+	}
+}
+
 // Restore puts a taken note that has not changed back into the line, without a
 // new guard.
 func (q *Queue) Restore(it *Item) {
@@ -361,10 +382,11 @@ func order(a, b *Item) int {
 	if a.Spec.Priority != b.Spec.Priority {
 		return b.Spec.Priority - a.Spec.Priority
 	}
-	if c := a.FirstSeen.Compare(b.FirstSeen); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Name, b.Name)
+	return inLine(a, b)
+}
+
+func inLine(a, b *Item) int {
+	return cmp.Or(cmp.Compare(a.place, b.place), strings.Compare(a.Name, b.Name))
 }
 
 func (q *Queue) insert(it *Item) {

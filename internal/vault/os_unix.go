@@ -53,6 +53,22 @@ func openOS(dir string) (FS, error) {
 
 func (o *osFS) Close() error { return o.root.Close() }
 
+// Moved says whether the folder's name now leads to another folder, or to none.
+func (o *osFS) Moved() error {
+	open, err := o.root.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(o.root.Name())
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(open, named) {
+		return fmt.Errorf("%s is another folder than the one that was opened", o.root.Name())
+	}
+	return nil
+}
+
 // openat is openat(2), repeated when a signal cuts it short.
 func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	for {

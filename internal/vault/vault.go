@@ -137,6 +137,15 @@ func (v *Vault) Close() error {
 // FS returns the file system below.
 func (v *Vault) FS() FS { return v.fs }
 
+// Moved is the error of a vault whose name now leads elsewhere: it was replaced,
+// or unmounted. The open one is still the old folder, so it must be opened anew.
+func (v *Vault) Moved() error {
+	if m, ok := v.fs.(interface{ Moved() error }); ok {
+		return m.Moved()
+	}
+	return nil
+}
+
 // Lstat describes name without following it.
 func (v *Vault) Lstat(name string) (Info, error) { return v.fs.Lstat(name) }
 

@@ -157,7 +157,8 @@ func (p *Provider) write(ctx context.Context, pieces []string, sink provider.Sin
 // count fills in the figures of an answer that came to its end.
 func (p *Provider) count(sink provider.Sink, answer *provider.Answer) {
 	answer.Usage.Written = provider.Estimate([]provider.Message{{Content: answer.Text}})
-	if took := time.Since(answer.Started).Seconds(); took > 0 {
+	// Of an answer in no time a rate says nothing.
+	if took := time.Since(answer.Started).Seconds(); took > 0.001 {
 		answer.Rate = float64(answer.Usage.Written) / took
 	}
 	usage := answer.Usage

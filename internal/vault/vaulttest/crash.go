@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Keep says what of the unsynced a power loss leaves. Its zero value is nothing.
@@ -199,4 +200,16 @@ func (m *Mem) Unlink(name string) {
 	}
 	m.change(change{{d, base, nil}})
 	m.sync(d)
+}
+
+// SetMtime gives a file the modification time of another machine's clock, as
+// Syncthing does after it has renamed it into place. Its ctime is now.
+func (m *Mem) SetMtime(name string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _, n, err := m.have(name)
+	if err != nil {
+		panic("vaulttest: set the time of " + name + ": " + err.Error())
+	}
+	n.mtime, n.ctime = at.UnixNano(), m.now()
 }
