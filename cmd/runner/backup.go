@@ -63,8 +63,11 @@ func runRestore(ctx context.Context, c *call) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer lock.Close()
-	path := filepath.Join(conf.StateDir, ledgerFile)
-	kept, err := sqlite.Restore(ctx, filepath.Join(c.args[0], ledgerFile), path, len(ledger.Migrations()))
+	from, path := filepath.Join(c.args[0], ledgerFile), filepath.Join(conf.StateDir, ledgerFile)
+	if _, err := os.Stat(from); err != nil {
+		return fmt.Errorf("restore: %s holds no backup: %w", c.args[0], err)
+	}
+	kept, err := sqlite.Restore(ctx, from, path, len(ledger.Migrations()))
 	if err != nil {
 		return err
 	}

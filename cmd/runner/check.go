@@ -13,6 +13,7 @@ import (
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/job"
+	"davidcockson.com/runner/internal/jobtype"
 	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
@@ -40,8 +41,12 @@ func runCheck(ctx context.Context, c *call) error {
 	case c.live:
 		findings, err = checkLive(ctx, conf)
 	case len(c.args) > 0:
+		known, err := rules(conf)
+		if err != nil {
+			return err
+		}
 		for _, name := range c.args {
-			findings = append(findings, checkNote(conf, name))
+			findings = append(findings, checkNote(known, name))
 		}
 	default:
 		findings = checkAll(ctx, conf)
@@ -77,12 +82,15 @@ func checkLive(ctx context.Context, conf *config.Config) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := finding{What: "worker", OK: true, Text: fmt.Sprintf("runs on %s, last look at the queue %s ago", s.Host, time.Since(s.LastPoll).Round(time.Second))}
-	if time.Since(s.LastPoll) > pollOverdue {
-		f.OK = false
-	}
-	if !s.Claiming {
-		f.OK, f.Text = false, "claims nothing: "+s.Reason
+	f := finding{What: "worker"}
+	switch age := time.Since(s.LastPoll); {
+	case s.LastPoll.IsZero():
+		f.Text = fmt.Sprintf("runs on %s and has not looked at the queue yet", s.Host)
+	case !s.Claiming:
+		f.Text = "claims nothing: " + s.Reason
+	default:
+		f.OK = age <= pollOverdue
+		f.Text = fmt.Sprintf("runs on %s, last look at the queue %s ago", s.Host, age.Round(time.Second))
 	}
 	return []finding{f}, nil
 }
@@ -98,7 +106,9 @@ func checkAll(ctx context.Context, conf *config.Config) []finding {
 	}
 	for _, h := range hosts {
 		f := finding{What: "provider " + h.Name, OK: true}
-		if err := h.Provider.Ping(deadlines); err != nil {
+		if u, ok := h.Provider.(unavailable); ok {
+			f.OK, f.Text = false, u.reason()
+		} else if err := h.Provider.Ping(deadlines); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
 		} else if models, err := h.Provider.Models(deadlines); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
@@ -151,7 +161,7 @@ func checkVault(conf *config.Config) finding {
 }
 
 // checkNote tells what a note would ask, without asking.
-func checkNote(conf *config.Config, name string) finding {
+func checkNote(known job.Rules, name string) finding {
 	f := finding{What: name}
 	file, err := os.Open(name)
 	if err != nil {
@@ -160,8 +170,8 @@ func checkNote(conf *config.Config, name string) finding {
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, note.MaxSize+1))
-	if err == nil {
-		err = tooLong(data)
+	if err == nil && len(data) > note.MaxSize {
+		err = fmt.Errorf("the file is larger than %d MiB", note.MaxSize>>20)
 	}
 	if err != nil {
 		f.Text = err.Error()
@@ -172,7 +182,7 @@ func checkNote(conf *config.Config, name string) finding {
 		f.Text = err.Error()
 		return f
 	}
-	spec, err := job.Read(n, rules(conf))
+	spec, err := job.Read(n, known)
 	if err != nil {
 		f.Text = err.Error()
 		return f
@@ -180,6 +190,10 @@ func checkNote(conf *config.Config, name string) finding {
 	f.OK = true
 	if spec.Draft {
 		f.Text = "a draft: it is not taken until draft is unticked"
+		return f
+	}
+	if err := jobtype.Unavailable(spec.Type, spec.Steps[0]); err != nil {
+		f.OK, f.Text = false, reasonOf(err)
 		return f
 	}
 	parts := []string{string(spec.Type)}

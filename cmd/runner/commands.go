@@ -24,15 +24,29 @@ type environment struct {
 
 // The exit codes of every command.
 const (
-	exitOK       = 0
-	exitFailed   = 1 // what was asked for failed; the reason is on stderr
-	exitUsage    = 2 // the command line is wrong
-	exitConfig   = 3 // the configuration is wrong or missing
-	exitNoWorker = 4 // it needs a running worker and there is none
-	exitNotFound = 5 // there is no such job, or more than one
-	exitConflict = 6 // the job is not in a state for that
-	exitJob      = 7 // submit --wait: the job did not complete
+	exitOK = iota
+	exitFailed
+	exitUsage
+	exitConfig
+	exitNoWorker
+	exitNotFound
+	exitConflict
+	exitJob
 )
+
+// exitCodes tells what each exit code means, by its number.
+func exitCodes() []string {
+	return []string{
+		exitOK:       "done",
+		exitFailed:   "what was asked for failed; the reason is on stderr",
+		exitUsage:    "the command line is wrong",
+		exitConfig:   "the configuration is wrong or missing",
+		exitNoWorker: "it needs a running worker, and there is none",
+		exitNotFound: "there is no such job, or more than one",
+		exitConflict: "the job is not in a state for that",
+		exitJob:      "submit --wait: the job did not complete",
+	}
+}
 
 // command is one word of the command line.
 type command struct {
@@ -68,21 +82,21 @@ func commands() []command {
 		{"up", "", "run all there is, in one process", runUp, takeOverFlag},
 		{"worker", "", "drain the queue", runWorker, takeOverFlag},
 		{"init", "", "make the vault's folders, and a configuration if there is none", runInit, func(f *pflag.FlagSet, o *options) {
-			f.StringVar(&o.vault, "vault", "", "the vault, for a configuration that is made")
-			f.StringVar(&o.stateDir, "state-dir", "", "the state folder, for a configuration that is made")
+			f.StringVar(&o.vault, "vault", "", "the vault's `folder`, for a configuration that is made")
+			f.StringVar(&o.stateDir, "state-dir", "", "the `folder` for our own state, outside the vault, for a configuration that is made")
 			f.BoolVar(&o.demo, "demo", false, "fill what is missing with a demo: vault and state beside the configuration, and a first job")
 		}},
 		{"submit", "[PROMPT | FILE | -]", "put a job into the queue", runSubmit, func(f *pflag.FlagSet, o *options) {
-			f.StringVar(&o.kind, "type", "text", "text, chain or research")
-			f.StringVar(&o.provider, "provider", "", "who is asked (default: the configuration's first)")
-			f.StringVar(&o.model, "model", "", "which model (default: the provider's first)")
-			f.StringVar(&o.title, "title", "", "the job's title, also in file names")
+			f.StringVar(&o.kind, "type", "text", "the job's `type`: text, chain or research")
+			f.StringVar(&o.provider, "provider", "", "the `name` of who is asked (default: the configuration's first)")
+			f.StringVar(&o.model, "model", "", "the `name` of the model (default: the provider's first)")
+			f.StringVar(&o.title, "title", "", "the job's `title`, also in file names")
 			f.BoolVar(&o.wait, "wait", false, "wait for the answer and print it")
 			jsonFlag(f, o)
 		}},
 		{"list", "", "list what waits, runs and ended last", runList, func(f *pflag.FlagSet, o *options) {
-			f.StringSliceVar(&o.states, "state", nil, "only these: waiting, held, duplicate, active, completed, failed, cancelled")
-			f.IntVar(&o.limit, "limit", 0, "how many at most (default: all that are open, and the last 100)")
+			f.StringSliceVar(&o.states, "state", nil, "only these `states`, with commas between: waiting, held, duplicate, active, completed, failed, cancelled")
+			f.IntVar(&o.limit, "limit", 0, "at most so `many` (default: all that are open, and the last 100)")
 			jsonFlag(f, o)
 		}},
 		{"show", "JOB", "tell all of one job", runShow, jsonFlag},
@@ -106,26 +120,38 @@ func takeOverFlag(f *pflag.FlagSet, o *options) {
 	f.BoolVar(&o.takeOver, "take-over", false, "take the vault from a worker with another state folder")
 }
 
+// flagSet makes the command's flags, which fill in o.
+func (c command) flagSet(o *options) *pflag.FlagSet {
+	flags := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.config, "config", "", "the configuration `file` (default: runner.yaml here, then /etc/runner/runner.yaml)")
+	if c.flags != nil {
+		c.flags(flags, o)
+	}
+	return flags
+}
+
 // run carries out one command line and returns its exit code.
 func run(ctx context.Context, args []string, env environment) int {
+	if len(args) == 2 && args[0] == "help" {
+		args = []string{args[1], "--help"}
+	}
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		usage(env.stdout)
 		return exitOK
+	}
+	if strings.HasPrefix(args[0], "-") {
+		return report(env, usageError{fmt.Sprintf("the command comes first: runner COMMAND %s; `runner help` lists the commands", args[0])})
 	}
 	for _, cmd := range commands() {
 		if cmd.name != args[0] {
 			continue
 		}
 		c := &call{environment: env}
-		flags := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
-		flags.SetOutput(io.Discard)
-		flags.StringVar(&c.config, "config", "", "the configuration (default: runner.yaml here, then /etc/runner/runner.yaml)")
-		if cmd.flags != nil {
-			cmd.flags(flags, &c.options)
-		}
+		flags := cmd.flagSet(&c.options)
 		if err := flags.Parse(args[1:]); err != nil {
 			if errors.Is(err, pflag.ErrHelp) {
-				fmt.Fprintf(env.stdout, "runner %s %s\n  %s\n\n%s", cmd.name, cmd.args, cmd.short, flags.FlagUsages())
+				fmt.Fprintf(env.stdout, "runner %s\n  %s\n\n%s", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.short, flags.FlagUsages())
 				return exitOK
 			}
 			return report(env, usageError{fmt.Sprintf("%v; see `runner %s --help`", err, cmd.name)})
@@ -144,7 +170,10 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-28s %s\n", strings.TrimSpace(c.name+" "+c.args), c.short)
 	}
-	fmt.Fprint(w, "\n`runner COMMAND --help` tells a command's flags. A JOB is a job's id, the\nbeginning of one, or the name of its note.\n")
+	fmt.Fprint(w, "\n`runner COMMAND --help` tells a command's flags. A JOB is a job's id, the\nbeginning of one, or the name of its note.\n\nExit codes:\n")
+	for code, meaning := range exitCodes() {
+		fmt.Fprintf(w, "  %d  %s\n", code, meaning)
+	}
 }
 
 // usageError is a command line that cannot be carried out.

@@ -28,19 +28,34 @@ const ollamaHere = "http://127.0.0.1:11434"
 const ignoreLine = "/" + vault.TempDir
 
 func runInit(ctx context.Context, c *call) error {
-	path, err := c.initConfig(ctx)
+	path, made, err := c.initConfig(ctx)
 	if err != nil {
 		return err
 	}
 	c.config = path
 	conf, err := c.load()
 	if err != nil {
+		if made { // places that cannot be used: nothing stays of them
+			err = errors.Join(err, os.Remove(path))
+		}
 		return err
+	}
+	if made {
+		fmt.Fprintf(c.stdout, "made %s\n", path)
+	} else {
+		vaultDir, stateDir, err := c.places()
+		if err != nil {
+			return err
+		}
+		if vaultDir != "" && vaultDir != conf.Vault || stateDir != "" && stateDir != conf.StateDir {
+			return usageError{fmt.Sprintf("%s exists already and names other places: change vault and state_dir there, or name another file with --config", path)}
+		}
+		fmt.Fprintf(c.stdout, "kept %s as it is\n", path)
 	}
 	if err := c.initVault(conf.Vault); err != nil {
 		return err
 	}
-	if c.demo {
+	if c.demo && made { // once: a second init adds nothing
 		if err := c.initDemo(conf); err != nil {
 			return err
 		}
@@ -49,48 +64,60 @@ func runInit(ctx context.Context, c *call) error {
 	return nil
 }
 
-// initConfig makes a configuration where there is none, and returns its path.
-func (c *call) initConfig(ctx context.Context) (string, error) {
-	path := cmp.Or(c.config, config.FileName)
-	if _, err := os.Stat(path); err == nil {
-		if c.vault != "" || c.stateDir != "" {
-			return path, usageError{fmt.Sprintf("%s exists already: change vault and state_dir there, or name another file with --config", path)}
+// initConfig makes a configuration where there is none. It returns its path, and
+// whether it was made.
+func (c *call) initConfig(ctx context.Context) (path string, made bool, err error) {
+	path = cmp.Or(c.config, config.FileName)
+	if c.config == "" && !c.demo && c.vault == "" && c.stateDir == "" {
+		// The one that every command finds, since they advise `runner init`.
+		if path, err = config.Find(".", "/etc/runner"); errors.Is(err, fs.ErrNotExist) {
+			path = config.FileName
+		} else if err != nil {
+			return path, false, err
 		}
-		fmt.Fprintf(c.stdout, "kept %s as it is\n", path)
-		return path, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return path, fmt.Errorf("look for %s: %w", path, err)
 	}
-	vaultDir, stateDir := c.vault, c.stateDir
-	if c.demo {
+	if _, err := os.Stat(path); err == nil {
+		return path, false, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return path, false, fmt.Errorf("look for %s: %w", path, err)
+	}
+	vaultDir, stateDir, err := c.places()
+	if err != nil {
+		return path, false, err
+	}
+	if c.demo { // beside the configuration
 		vaultDir, stateDir = cmp.Or(vaultDir, "vault"), cmp.Or(stateDir, "state")
 	}
 	if vaultDir == "" || stateDir == "" {
-		return path, usageError{fmt.Sprintf("there is no %s yet: say where the vault and our own state are, with --vault and --state-dir (outside the vault), or try --demo", path)}
-	}
-	var err error
-	for _, dir := range []*string{&vaultDir, &stateDir} {
-		if c.demo && (*dir == "vault" || *dir == "state") {
-			continue // beside the configuration
-		}
-		if *dir, err = filepath.Abs(*dir); err != nil {
-			return path, err
-		}
+		return path, false, usageError{fmt.Sprintf("there is no %s yet: say where the vault and our own state are, with --vault and --state-dir (outside the vault), or try --demo", path)}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return path, fmt.Errorf("make the configuration's folder: %w", err)
+		return path, false, fmt.Errorf("make the configuration's folder: %w", err)
 	}
 	text := firstConfig(vaultDir, stateDir, installed(ctx))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return path, fmt.Errorf("make %s: %w", path, err)
+		return path, false, fmt.Errorf("make %s: %w", path, err)
 	}
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return path, fmt.Errorf("write %s: %w", path, err)
+		return path, false, fmt.Errorf("write %s: %w", path, err)
 	}
-	fmt.Fprintf(c.stdout, "made %s\n", path)
-	return path, nil
+	return path, true, nil
+}
+
+// places are the vault and the state folder that the flags name, as absolute
+// paths, "" for a flag that is not given.
+func (c *call) places() (vaultDir, stateDir string, err error) {
+	if c.vault != "" {
+		if vaultDir, err = filepath.Abs(c.vault); err != nil {
+			return "", "", err
+		}
+	}
+	if c.stateDir != "" {
+		stateDir, err = filepath.Abs(c.stateDir)
+	}
+	return vaultDir, stateDir, err
 }
 
 // installed asks for an Ollama on this machine's default port and returns its

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
@@ -30,6 +31,9 @@ func runList(ctx context.Context, c *call) error {
 			return usageError{fmt.Sprintf("there is no state %q; there are: %s", s, strings.Join(states(), ", "))}
 		}
 	}
+	if c.limit < 0 {
+		return usageError{"--limit must be 0 or more"}
+	}
 	conf, err := c.load()
 	if err != nil {
 		return err
@@ -37,8 +41,9 @@ func runList(ctx context.Context, c *call) error {
 	f := control.Filter{States: c.states, Limit: c.limit}
 	jobs, err := control.Dial(filepath.Join(conf.StateDir, socketFile)).List(ctx, f)
 	if errors.Is(err, control.ErrNoWorker) {
-		fmt.Fprintln(c.stderr, "runner: no worker runs; this is from the ledger and the folders")
-		jobs, err = listAlone(ctx, conf, f)
+		if jobs, err = listAlone(ctx, conf, f); err == nil {
+			fmt.Fprintln(c.stderr, "runner: no worker runs; this is from the ledger and the folders")
+		}
 	}
 	if err != nil {
 		return err
@@ -46,19 +51,27 @@ func runList(ctx context.Context, c *call) error {
 	if c.json {
 		return printJSON(c.stdout, jobs)
 	}
+	if len(jobs) == 0 && len(c.states) > 0 {
+		_, err := fmt.Fprintln(c.stdout, "no job is "+strings.Join(c.states, " or "))
+		return err
+	}
 	return printJobs(c.stdout, jobs, conf.Timezone)
 }
 
 // listAlone lists without a worker.
 func listAlone(ctx context.Context, conf *config.Config, f control.Filter) ([]control.Job, error) {
 	l, err := openLedger(ctx, conf)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer l.Close()
+	case errors.Is(err, control.ErrNoWorker): // none has run yet: the folders tell
+		l = nil
+	default:
 		return nil, err
 	}
-	defer l.Close()
 	v, err := vault.Open(conf.Vault)
 	if err != nil {
-		return nil, fmt.Errorf("open the vault: %w", err)
+		return nil, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
 	}
 	defer v.Close()
 	return worker.Listing(ctx, l, v, f)
@@ -67,7 +80,7 @@ func listAlone(ctx context.Context, conf *config.Config, f control.Filter) ([]co
 func openLedger(ctx context.Context, conf *config.Config) (*ledger.Ledger, error) {
 	l, err := ledger.OpenReadOnly(ctx, filepath.Join(conf.StateDir, ledgerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no worker has run with this state folder yet", control.ErrNoWorker)
+		return nil, fmt.Errorf("no worker has run with this state folder yet, so there is no ledger: %w", control.ErrNoWorker)
 	}
 	return l, err
 }
@@ -109,7 +122,7 @@ func printJobs(w io.Writer, jobs []control.Job, zone *time.Location) error {
 // printable is a text that cannot move the cursor or end the line.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x9b {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
@@ -126,12 +139,12 @@ func runShow(ctx context.Context, c *call) error {
 	}
 	d, err := control.Dial(filepath.Join(conf.StateDir, socketFile)).Show(ctx, c.args[0])
 	if errors.Is(err, control.ErrNoWorker) {
-		fmt.Fprintln(c.stderr, "runner: no worker runs; this is from the ledger")
 		var l *ledger.Ledger
 		if l, err = openLedger(ctx, conf); err != nil {
 			return err
 		}
 		defer l.Close()
+		fmt.Fprintln(c.stderr, "runner: no worker runs; this is from the ledger")
 		d, err = worker.Detailed(ctx, l, c.args[0])
 	}
 	if err != nil {
@@ -212,7 +225,11 @@ func (c *call) each(ctx context.Context, do func(*control.Client, string) (contr
 		}
 		jobs = append(jobs, j)
 		if !c.json {
-			fmt.Fprintf(c.stdout, "%s: %s %s\n", printable(j.Name), j.State, printable(j.Reason))
+			text := j.Name + ": " + j.State
+			if j.Reason != "" {
+				text += ", " + j.Reason
+			}
+			fmt.Fprintln(c.stdout, printable(text))
 		}
 	}
 	if c.json {

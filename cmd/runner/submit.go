@@ -110,6 +110,10 @@ func tooLong(data []byte) error {
 // refuse is refused here, by the same rules.
 func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
 	s := submitted{ID: job.NewID(time.Now())}
+	known, err := rules(conf)
+	if err != nil {
+		return s, err
+	}
 	fields := []note.KV{{Key: "job_type", Value: c.kind}}
 	for _, f := range []note.KV{{Key: "provider", Value: c.provider}, {Key: "model", Value: c.model}, {Key: "title", Value: c.title}} {
 		if f.Value != "" {
@@ -120,9 +124,12 @@ func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
 	text := note.Frontmatter(fields) + "\n" + strings.TrimSpace(prompt) + "\n"
 	n, err := note.Parse([]byte(text))
 	if err == nil {
-		_, err = job.Read(n, rules(conf))
+		_, err = job.Read(n, known)
 	}
 	if err != nil {
+		if bad, ok := errors.AsType[*note.Error](err); ok {
+			bad.Line = 0 // of a note that nobody has seen
+		}
 		return s, usageError{fmt.Sprintf("this would be no valid job: %v", err)}
 	}
 	title := c.title
@@ -149,17 +156,17 @@ func firstWords(text string) string {
 	return strings.Join(words[:min(len(words), 6)], " ")
 }
 
-// rules are what notes are checked against.
-func rules(conf *config.Config) job.Rules {
-	r := job.Rules{Location: conf.Timezone}
-	for _, p := range conf.Providers {
-		rule := job.ProviderRule{Name: p.Name}
-		for _, m := range p.Models {
-			rule.Models = append(rule.Models, m.Name)
-		}
-		r.Providers = append(r.Providers, rule)
+// rules are what notes are checked against: the providers as the worker has them.
+func rules(conf *config.Config) (job.Rules, error) {
+	hosts, _, err := providers(conf)
+	if err != nil {
+		return job.Rules{}, configError{err}
 	}
-	return r
+	r := job.Rules{Location: conf.Timezone}
+	for _, h := range hosts {
+		r.Providers = append(r.Providers, job.ProviderRule{Name: h.Name, Models: h.Models})
+	}
+	return r, nil
 }
 
 // await waits for the end of a job that was just submitted, and fills in how it
@@ -182,8 +189,8 @@ func (c *call) await(ctx context.Context, conf *config.Config, client *control.C
 			return err
 		case d.State == "failed", d.State == "cancelled", d.State == "held", d.State == "duplicate":
 			s.State, s.Reason, s.Output = d.State, d.Reason, d.Output
-			return jobError{fmt.Sprintf("job %s is %s: %s", s.ID, d.State, d.Reason)}
-		case d.Reason != "" && d.Reason != shown && !c.json:
+			return jobError{s.unanswered()}
+		case d.State == "waiting" && d.Reason != "" && d.Reason != shown && !c.json:
 			shown = d.Reason
 			fmt.Fprintf(c.stderr, "runner: %s\n", d.Reason)
 		}
@@ -191,6 +198,16 @@ func (c *call) await(ctx context.Context, conf *config.Config, client *control.C
 			return err
 		}
 	}
+}
+
+// unanswered says how a job ended that did not complete.
+func (s submitted) unanswered() string {
+	how := map[string]string{"failed": "failed", "cancelled": "was cancelled", "held": "is held", "duplicate": "is a duplicate"}[s.State]
+	text := fmt.Sprintf("job %s %s: %s", s.ID, how, s.Reason)
+	if s.Output != "" {
+		text += "; what had come until then is in " + s.Output
+	}
+	return text
 }
 
 func isNotFound(err error) bool {

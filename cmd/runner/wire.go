@@ -172,6 +172,7 @@ func providers(conf *config.Config) ([]worker.Host, map[string]int, error) {
 	deadlines.FirstByte, deadlines.Silence = conf.Deadlines.FirstByte, conf.Deadlines.Silence
 	limits := make(map[string]int)
 	var hosts []worker.Host
+	missing := 0
 	for _, p := range conf.Providers {
 		h := worker.Host{Name: p.Name, Patient: p.Offline == config.Wait}
 		contexts := make(map[string]int)
@@ -194,12 +195,13 @@ func providers(conf *config.Config) ([]worker.Host, map[string]int, error) {
 				return nil, nil, fmt.Errorf("provider %s: %w", p.Name, err)
 			}
 		default:
-			continue // known to the config and said to be not used yet
+			h.Provider, h.Patient = unavailable{p.Name, p.Kind}, false
+			missing++
 		}
 		limits[p.Name] = p.Concurrency
 		hosts = append(hosts, h)
 	}
-	if len(hosts) == 0 {
+	if len(hosts) == missing {
 		return nil, nil, errors.New("no provider of a kind that this version can use: name one of kind ollama or echo")
 	}
 	return hosts, limits, nil

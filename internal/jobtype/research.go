@@ -12,8 +12,16 @@ import (
 type research struct{}
 
 func (research) Run(_ context.Context, j job.Job, _ Asker, _ provider.Sink) (job.Result, error) {
-	s := j.Steps[0]
-	return job.Result{}, &provider.Error{Kind: provider.Refused, Provider: s.Provider, Model: s.Model,
+	return job.Result{}, Unavailable(j.Type, j.Steps[0])
+}
+
+// Unavailable is why jobs of a type cannot be run by this version, nil if they
+// can; step is the first, for its provider and model.
+func Unavailable(t job.Type, step job.Step) error {
+	if t != job.Research {
+		return nil
+	}
+	return &provider.Error{Kind: provider.Refused, Provider: step.Provider, Model: step.Model,
 		Reason: "job_type research is not available yet: it needs a search service and tools for the model, and this version has neither",
 		Advice: "use job_type: text or chain, and paste the sources into the prompt"}
 }

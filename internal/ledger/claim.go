@@ -17,6 +17,9 @@ type Candidate struct {
 	Hash, Body string
 	FirstSeen  time.Time
 	Spec       job.Spec
+	// Recent says that this process claimed the same content not long ago, by its
+	// own clock: the wall clock may have been set since.
+	Recent bool
 	// Force runs it whatever the ledger knows: the owner said so.
 	Force bool
 	// Gone says whether the queue has no file of this name; Running whether an
@@ -25,10 +28,10 @@ type Candidate struct {
 	Running func(id string) bool
 }
 
-// echo is how long before its first sight a job may have been claimed for a note
+// Echo is how long before its first sight a job may have been claimed for a note
 // of the same content and another name to be that job's echo: a rename that
 // crossed the claim.
-const echo = 12 * time.Hour
+const Echo = 12 * time.Hour
 
 // mostMatches bounds how many earlier jobs of one id or name are looked at.
 const mostMatches = 50
@@ -212,7 +215,7 @@ func match(ctx context.Context, q querier, c Candidate) ([]known, error) {
 	if err != nil || len(rows) > 0 {
 		return rows, err
 	}
-	return query(ctx, q, base+"hash = ? AND claimed >= ?"+order, c.Hash, millis(c.FirstSeen.Add(-echo)), mostMatches)
+	return query(ctx, q, base+"hash = ? AND (claimed >= ? OR ?)"+order, c.Hash, millis(c.FirstSeen.Add(-Echo)), c.Recent, mostMatches)
 }
 
 func query(ctx context.Context, q querier, text string, args ...any) ([]known, error) {

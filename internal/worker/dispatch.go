@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
@@ -39,7 +40,7 @@ func (w *Worker) dispatch(ctx, jobs context.Context, now time.Time, all bool) {
 		if p == nil {
 			continue
 		}
-		if p.end == nil {
+		if p.end == nil && asks(it) {
 			var ok bool
 			if p.place, ok = w.o.Arbiter.TryAcquire(h.Name, provider.Batch, it.Name); !ok {
 				full[h.Name] = true
@@ -70,6 +71,10 @@ func (w *Worker) dispatch(ctx, jobs context.Context, now time.Time, all bool) {
 	}
 }
 
+// asks says whether a job of this type asks a provider at all. One that does not
+// needs no host and no place.
+func asks(it *queue.Item) bool { return it.Spec.Type != job.Research }
+
 // mostDecisions bounds how many waiting notes are matched in one look.
 const mostDecisions = 64
 
@@ -89,6 +94,9 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 		w.shows(it, "waits until "+clock(it.Spec.NotBefore, w.o.Location))
 		return nil
 	}
+	if !asks(it) {
+		return &pick{item: it}
+	}
 	if ok, end := w.there(ctx, h, it, now); end != nil {
 		return &pick{item: it, end: end}
 	} else if !ok {
@@ -96,6 +104,9 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 	}
 	problem, sure := w.unlisted(h, it, now)
 	switch {
+	case problem != "" && sure && now.Before(w.queue.Patience(it)): // it may be being mended
+		w.shows(it, fmt.Sprintf("%s; it fails unless it is mended by %s", problem, w.queue.Patience(it).In(w.o.Location).Format("15:04:05")))
+		return nil
 	case problem != "" && sure:
 		return &pick{item: it, end: &ledger.End{Reason: problem, Advice: "name another model, or install this one there, and move the note back to " + queue.Waiting}}
 	case problem != "":
@@ -137,9 +148,9 @@ func (w *Worker) there(ctx context.Context, h *host, it *queue.Item, now time.Ti
 		w.shows(it, "waits for an answer from "+h.Name)
 		return false, nil
 	case !h.Patient:
-		return false, &ledger.End{Reason: fmt.Sprintf("%s cannot be reached: %s", h.Name, h.reason), Advice: "start the host, then retry; or set offline: wait for it in the config"}
+		return false, &ledger.End{Reason: fmt.Sprintf("%s cannot be reached: %s", h.Name, h.why()), Advice: "start the host, then retry; or set offline: wait for it in the config"}
 	case now.Sub(w.sighted(ctx, it)) > mostPatience:
-		return false, &ledger.End{Reason: fmt.Sprintf("%s could not be reached for %d hours: %s", h.Name, mostPatience/time.Hour, h.reason), Advice: "start the host, then retry"}
+		return false, &ledger.End{Reason: fmt.Sprintf("%s could not be reached for %d hours: %s", h.Name, mostPatience/time.Hour, h.why()), Advice: "start the host, then retry"}
 	}
 	w.shows(it, h.waitReason(w.o.Location))
 	return false, nil
@@ -213,8 +224,10 @@ func (w *Worker) decideAhead(ctx context.Context, it *queue.Item) {
 	}
 	l, err := w.queue.Load(it.Name)
 	if err == nil {
+		c := w.candidate(it, l)
+		c.Recent = w.claimedLately(it)
 		var d ledger.Decision
-		if d, err = w.o.Ledger.Decide(ctx, w.candidate(it, l)); err == nil {
+		if d, err = w.o.Ledger.Decide(ctx, c); err == nil {
 			known = w.verdict(it, d)
 		}
 	}

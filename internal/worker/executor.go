@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"davidcockson.com/runner/internal/job"
@@ -20,8 +21,9 @@ type outcome struct {
 	name string
 	// held is the ledger's decision where the note was not claimed.
 	held *ledger.Decision
-	// claimed says that the ledger has the claim.
+	// claimed says that the ledger has the claim, of a content with this hash.
 	claimed bool
+	hash    string
 	// ledgerErr is why the ledger could not be written.
 	ledgerErr error
 	// row is the job where it was put back.
@@ -31,6 +33,8 @@ type outcome struct {
 	// unreachable or reached name the host that was found to be so.
 	unreachable, reached string
 	hostErr              error
+	// orphan is the id of a job whose note another job has now.
+	orphan string
 	// ending is how the job to repair ended, where that could not be written.
 	ending *ending
 }
@@ -47,7 +51,8 @@ type ending struct {
 // its first call.
 func (w *Worker) begin(jobs context.Context, it *queue.Item, place *provider.Place) {
 	name, sum, force := it.Name, it.Sum, w.forced[it.Name]
-	item := *it
+	item, known := *it, w.rows[it.Name].ID
+	recent := w.claimedLately(it)
 	w.queue.MarkTaken(it)
 	delete(w.waits, name)
 	delete(w.rows, name)
@@ -55,7 +60,9 @@ func (w *Worker) begin(jobs context.Context, it *queue.Item, place *provider.Pla
 	w.busy++
 	w.mu.Unlock()
 	w.group.Go(func() error {
-		defer place.Release()
+		if place != nil {
+			defer place.Release()
+		}
 		r := outcome{name: name}
 		defer func() { w.outcomes <- r }()
 		defer w.survive(&r)
@@ -64,10 +71,20 @@ func (w *Worker) begin(jobs context.Context, it *queue.Item, place *provider.Pla
 			return nil // it changed: the scanner looks at it anew
 		}
 		c := w.candidate(&item, l)
-		c.Force = force
-		w.claim(jobs, c, l, place, &r)
+		c.Force, c.Recent = force, recent
+		r.hash = c.Hash
+		if id := w.claim(jobs, c, l, place, &r); id != "" && id != known {
+			r.orphan = known // the note's id was changed while it waited
+		}
 		return nil
 	})
+}
+
+// claimedLately says whether this process claimed the content of a note before,
+// so short a time ago that the note may be that claim's echo.
+func (w *Worker) claimedLately(it *queue.Item) bool {
+	at, ok := w.recent[it.Hash]
+	return ok && it.FirstSeen.Sub(at) < ledger.Echo
 }
 
 // candidate is a note as the ledger matches it.
@@ -83,8 +100,9 @@ func (w *Worker) candidate(it *queue.Item, l queue.Loaded) ledger.Candidate {
 }
 
 // claim takes a note: its row first, then the move, then the attempt. Whatever
-// goes wrong in between is found by looking at row and file again.
-func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded, place *provider.Place, r *outcome) {
+// goes wrong in between is found by looking at row and file again. It returns the
+// id of the claimed job, "" if there is none.
+func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded, place *provider.Place, r *outcome) string {
 	now := time.Now()
 	// Once it has begun, a claim is not left half done by a stop.
 	ctx := context.WithoutCancel(jobs)
@@ -92,34 +110,37 @@ func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded,
 	if err != nil {
 		w.o.Log.Error("claim", "note", c.Name, "error", err)
 		r.ledgerErr = err
-		return
+		return ""
 	}
 	r.claimed = true
 	if d.Verdict == ledger.Held || d.Verdict == ledger.Duplicate {
 		r.held, r.claimed = &d, false
-		return
+		return ""
 	}
 	row := d.Row
 	r.repair = row.ID // until it is known to be well
+	work, cancel := context.WithCancelCause(jobs)
+	defer cancel(nil)
+	defer w.register(&run{row: row, cancel: cancel, since: now, steps: row.Steps})()
 	file, err := w.queue.Take(c.Name, row.Run, l)
 	if errors.Is(err, queue.ErrChanged) {
 		if err = w.o.Ledger.PutBack(ctx, row.Ref(), job.Claiming, file, "it changed while it was claimed", "", false); err == nil {
 			row.State, row.File = job.Waiting, file
 			r.row, r.repair = row, ""
 			w.transition(row, queue.Active, queue.Waiting, "it changed while it was claimed")
-			return
+			return row.ID
 		}
 	}
 	if err != nil {
 		w.o.Log.Error("claim", "job", row.ID, "note", c.Name, "error", err)
-		return
+		return row.ID
 	}
 	row.File = file
 	row.Output = w.outputName(row, l.Spec, now)
 	ref, err := w.o.Ledger.Begin(ctx, row.Ref(), file, row.Output, now)
 	if err != nil {
 		w.o.Log.Error("begin", "job", row.ID, "note", file, "error", err)
-		return
+		return row.ID
 	}
 	row.State, row.Attempt, row.Started = job.Active, ref.Attempt, now
 	reason := string(d.Verdict)
@@ -128,26 +149,34 @@ func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded,
 	}
 	w.transition(row, queue.Waiting, queue.Active, reason)
 	r.repair = row.ID // until the attempt has its end
-	w.execute(jobs, row, l.Spec, place, r)
+	w.execute(work, cancel, row, l.Spec, place, r)
+	return row.ID
 }
 
-// execute runs one attempt of a claimed job and brings it to its end.
-func (w *Worker) execute(jobs context.Context, row ledger.Row, spec job.Spec, place *provider.Place, r *outcome) {
-	ctx, cancel := context.WithCancelCause(jobs)
-	defer cancel(nil)
-	running := &run{row: row, file: row.File, cancel: cancel, since: time.Now(), steps: row.Steps}
+// register makes a claim known, so that it can be cancelled; the returned function
+// ends that.
+func (w *Worker) register(r *run) func() {
 	w.mu.Lock()
-	w.running[row.ID] = running
-	w.mu.Unlock()
-	defer func() {
+	defer w.mu.Unlock()
+	w.running[r.row.ID] = r
+	return func() {
 		w.mu.Lock()
-		delete(w.running, row.ID)
-		w.mu.Unlock()
-	}()
+		defer w.mu.Unlock()
+		delete(w.running, r.row.ID)
+	}
+}
+
+// execute runs one attempt of a claimed job and brings it to its end. cancel ends
+// ctx.
+func (w *Worker) execute(ctx context.Context, cancel context.CancelCauseFunc, row ledger.Row, spec job.Spec, place *provider.Place, r *outcome) {
+	running := w.runOf(row.ID)
+	w.mu.Lock()
+	running.file = row.File
+	w.mu.Unlock()
 	stream, err := w.o.Hub.Open(row.ID, func() { cancel(errCancelled) })
 	if err != nil {
 		w.o.Log.Error("open the live events", "job", row.ID, "error", err)
-		w.putBack(context.WithoutCancel(jobs), row, "its last attempt has not ended yet", "", r)
+		w.putBack(context.WithoutCancel(ctx), row, "its last attempt has not ended yet", "", r)
 		return
 	}
 	end := string(provider.Failed)
@@ -293,7 +322,7 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 		return
 	case e != nil && e.Kind == provider.Unreachable && w.patient(e.Provider):
 		r.unreachable, r.hostErr = e.Provider, e
-		w.putBack(keep, row, fmt.Sprintf("%s cannot be reached: %s", e.Provider, e.Reason), e.Provider, r)
+		w.putBack(keep, row, fmt.Sprintf("%s cannot be reached: %s", e.Provider, strings.TrimPrefix(e.Reason, "unreachable: ")), e.Provider, r)
 		return
 	}
 	if e != nil && e.Kind == provider.Unreachable {
@@ -443,7 +472,7 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 		case err == nil && item.Status == queue.Ready:
 			row, err = w.o.Ledger.Expire(ctx, w.candidate(&item, l), end, time.Now())
 		default:
-			row, err = w.o.Ledger.Refuse(ctx, item.Name, sumOf(l), end, item.FirstSeen, time.Now())
+			row, err = w.o.Ledger.Refuse(ctx, item.Name, sumOf(l), job.Fail, end, item.FirstSeen, time.Now())
 		}
 		if err != nil {
 			w.o.Log.Error("refuse", "note", item.Name, "error", err)

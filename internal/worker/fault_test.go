@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -206,13 +207,13 @@ func TestAJobThatEndsTheProcessEachTimeFailsAfterThreeAttempts(t *testing.T) {
 		r := newRig(t)
 		m := r.models["davas"]
 		died := make(chan struct{}, 1)
-		var current *session
+		var now atomic.Pointer[session]
 		m.script = func(ctx context.Context, _ int, req provider.Request) (provider.Answer, error) {
 			if req.Messages[0].Content == "good" {
 				return m.answer(req), nil
 			}
-			current.db.Crash()
-			current.files.Inject(vaulttest.Fault{Crash: true})
+			now.Load().db.Crash()
+			now.Load().files.Inject(vaulttest.Fault{Crash: true})
 			died <- struct{}{}
 			<-ctx.Done()
 			return provider.Answer{}, &provider.Error{Kind: provider.Cancelled, Provider: "davas", Reason: "stopped", Sent: true}
@@ -220,13 +221,14 @@ func TestAJobThatEndsTheProcessEachTimeFailsAfterThreeAttempts(t *testing.T) {
 		r.change = func(o *Options) { o.Grace = 0 }
 		r.drop("bad.md", textNote("bad"))
 		for range 3 {
-			current = r.start()
+			current := r.start()
+			now.Store(current)
 			<-died
 			current.stop()
 			r.mem.Crash(vaulttest.KeepAll())
 		}
 		r.drop("good.md", textNote("good"))
-		current = r.start()
+		current := r.start()
 		r.until("both ended", func() bool {
 			return r.in(queue.Failed, "bad.md") && r.in(queue.Completed, "good.md") && current.settled()
 		})

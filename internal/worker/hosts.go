@@ -108,8 +108,11 @@ func (w *Worker) heard(h *host, err error) {
 
 // waitReason is how a note's wait for a host is shown.
 func (h *host) waitReason(location *time.Location) string {
-	return fmt.Sprintf("waits for %s, unreachable since %s (%s)", h.Name, clock(h.since, location), h.reason)
+	return fmt.Sprintf("waits for %s, unreachable since %s (%s)", h.Name, clock(h.since, location), h.why())
 }
+
+// why is the reason without the word that the sentence around it says already.
+func (h *host) why() string { return strings.TrimPrefix(h.reason, "unreachable: ") }
 
 // clock shows a time of day, with the date if it is not today's.
 func clock(t time.Time, location *time.Location) string {

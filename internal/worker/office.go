@@ -49,10 +49,14 @@ func (w *Worker) List(ctx context.Context, f control.Filter) ([]control.Job, err
 
 // Listing is what List tells without a worker: from the ledger, and the names in
 // the queue folder.
+// Before the first start there is no ledger: nil.
 func Listing(ctx context.Context, l *ledger.Ledger, v *vault.Vault, f control.Filter) ([]control.Job, error) {
-	rows, err := listRows(ctx, l, f)
-	if err != nil {
-		return nil, err
+	var rows []ledger.Row
+	if l != nil {
+		var err error
+		if rows, err = listRows(ctx, l, f); err != nil {
+			return nil, err
+		}
 	}
 	var jobs []control.Job
 	known := make(map[string]bool)
@@ -174,10 +178,10 @@ func (w *Worker) fromRow(r ledger.Row) control.Job {
 	j := fromRow(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if running := w.running[r.ID]; running != nil {
+	if running := w.running[r.ID]; running != nil && j.State == string(job.Active) {
 		j.Step = running.step
 		j.Reason = ""
-	} else if j.State == string(job.Active) {
+	} else if r.State == job.Active {
 		j.Reason = "no attempt runs; it is being looked at"
 	}
 	return j
@@ -285,8 +289,8 @@ func (w *Worker) find(ctx context.Context, ref string) (control.Job, error) {
 		}
 		return w.fromRow(row), nil
 	}
-	for _, j := range here {
-		if j.ID != "" && j.ID == ref {
+	for _, j := range here { // of a note that was not read yet, submit puts the id into its name
+		if j.ID != "" && j.ID == ref || j.ID == "" && strings.HasSuffix(j.Name, "-"+ref+".md") {
 			return j, nil
 		}
 	}
@@ -355,7 +359,7 @@ func (w *Worker) cancelIdle(ctx context.Context, j control.Job) (control.Job, er
 		case l.Info.Inode == 0:
 			return j, fmt.Errorf("cancel %s: %w", j.Name, err)
 		default: // a draft, or no job note at all
-			row, err = w.o.Ledger.Refuse(ctx, j.Name, sumOf(l), end, it.FirstSeen, time.Now())
+			row, err = w.o.Ledger.Refuse(ctx, j.Name, sumOf(l), job.Cancel, end, it.FirstSeen, time.Now())
 		}
 		if err != nil {
 			return j, err
@@ -411,7 +415,10 @@ func (w *Worker) retry(ctx context.Context, j control.Job) (control.Job, error) 
 		return j, &control.Error{Code: control.Conflict, Text: fmt.Sprintf(format, args...)}
 	}
 	if it := w.queue.Item(j.Name); it != nil && j.Folder == queue.Waiting {
-		if it.Status != queue.Ready || j.State == stateWaiting {
+		if _, known := w.rows[j.Name]; it.Status != queue.Ready && !known {
+			return refused("%s is no note that can run: %s", j.Name, cmp.Or(j.Reason, "it is still being written"))
+		}
+		if j.State == stateWaiting || it.Status != queue.Ready {
 			return refused("%s does not need a retry: %s", j.Name, cmp.Or(j.Reason, "it waits for its turn"))
 		}
 		w.forced[j.Name] = true
@@ -471,8 +478,7 @@ func (w *Worker) requeue(ctx context.Context, row ledger.Row) (control.Job, erro
 	if row, err = w.o.Ledger.Get(ctx, row.ID); err != nil {
 		return fromRow(row), err
 	}
-	w.rows[file] = row
-	w.changed[file] = struct{}{}
+	w.waitsAs(row)
 	w.transition(row, from, queue.Waiting, "retried by its owner")
 	return w.fromRow(row), nil
 }

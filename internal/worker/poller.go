@@ -90,11 +90,11 @@ func (w *Worker) turn(ctx, jobs context.Context) time.Time {
 		w.refuse(jobs, it, ledger.End{Reason: it.Reason, Advice: "mend the note and move it back to " + queue.Waiting})
 	}
 	w.repair(jobs, now)
+	if more {
+		return now // a later note may have to go first
+	}
 	w.dispatch(ctx, jobs, now, all)
 	next := w.lastScan.Add(w.o.Poll)
-	if more {
-		return now
-	}
 	if due := w.queue.Next(); !due.IsZero() && due.Before(next) {
 		next = due
 	}
@@ -116,12 +116,14 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 	clear(w.changed)
 	w.rescan = false
 	w.lastScan = now
-	if err := w.queue.Scan(now); err != nil {
-		w.pause(fmt.Sprintf("the queue cannot be read: %v", err))
+	err := w.queue.Scan(now)
+	if now.After(w.quiet) { // until then the reason stands
+		w.pause(w.obstacle(err))
+	}
+	if err != nil {
 		return true
 	}
 	w.scanActive(now)
-	w.checkRoom(now)
 	w.forgetWaits(ctx)
 	w.tidy(ctx, now)
 	w.mu.Lock()
@@ -130,33 +132,32 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 	return true
 }
 
-// checkRoom stops claiming while a disk is nearly full or the vault belongs to
-// another worker. Renames still work on a full disk, so nothing fails for it.
-func (w *Worker) checkRoom(now time.Time) {
-	if now.Before(w.quiet) {
-		return // the reason stands
+// obstacle is why nothing may be claimed now, "" if nothing stands against it:
+// the vault is gone or another worker's, a disk is nearly full. Renames still work
+// on a full disk, so no job fails for it. scan is the error of the last look.
+func (w *Worker) obstacle(scan error) string {
+	if err := w.o.Vault.Moved(); err != nil {
+		return fmt.Sprintf("the vault's folder was replaced or is gone: %v; start the worker again once it is there", err)
+	}
+	if scan != nil {
+		return fmt.Sprintf("the queue cannot be read: %v; `runner init` makes missing folders", scan)
 	}
 	if reason := w.owner.check(w.o.Vault); reason != "" {
-		w.pause(reason)
-		return
+		return reason
 	}
-	free, err := w.o.Vault.Free()
-	if err == nil && free < leastFree {
-		w.pause(fmt.Sprintf("the vault's disk has %d MiB left; %d are needed", free>>20, leastFree>>20))
-		return
+	for _, disk := range []struct {
+		name string
+		free func() (int64, error)
+	}{{"the vault's disk", w.o.Vault.Free}, {"the state folder's disk", w.o.StateFree}} {
+		free, err := disk.free()
+		if err != nil {
+			return fmt.Sprintf("the free space of %s cannot be read: %v", disk.name, err)
+		}
+		if free < leastFree {
+			return fmt.Sprintf("%s has %d MiB left; %d are needed", disk.name, free>>20, leastFree>>20)
+		}
 	}
-	if err == nil {
-		free, err = w.o.StateFree()
-	}
-	if err == nil && free < leastFree {
-		w.pause(fmt.Sprintf("the state folder's disk has %d MiB left; %d are needed", free>>20, leastFree>>20))
-		return
-	}
-	if err != nil {
-		w.pause(fmt.Sprintf("the free space cannot be read: %v", err))
-		return
-	}
-	w.pause("")
+	return ""
 }
 
 // tidy removes, once an hour, stored answers whose outputs are old.
@@ -165,6 +166,11 @@ func (w *Worker) tidy(ctx context.Context, now time.Time) {
 		return
 	}
 	w.lastTidy = now
+	for hash, at := range w.recent {
+		if now.Sub(at) > 2*ledger.Echo {
+			delete(w.recent, hash)
+		}
+	}
 	n, err := w.o.Ledger.Forget(ctx, now.Add(-kept))
 	if err != nil {
 		w.o.Log.Error("tidy", "error", err)
@@ -218,8 +224,10 @@ func (w *Worker) settleOutcome(r outcome) {
 		w.later(r.repair, 0, r.ending)
 	}
 	if r.row.ID != "" { // put back: it waits under this name
-		w.rows[r.row.File] = r.row
-		w.changed[r.row.File] = struct{}{}
+		w.waitsAs(r.row)
+	}
+	if r.orphan != "" {
+		w.later(r.orphan, vanished, nil)
 	}
 	if r.held != nil {
 		if it := w.queue.Item(r.name); it != nil {
@@ -227,11 +235,14 @@ func (w *Worker) settleOutcome(r outcome) {
 			k := w.verdict(it, *r.held)
 			w.waits[r.name] = k
 			w.o.Log.Warn("not claimed", "note", r.name, "job", r.held.Row.ID, "state", k.state, "reason", k.reason)
-			w.announce(r.held.Row.ID, k.state)
+			if r.held.Row.ID != "" {
+				w.announce(r.held.Row.ID, k.state)
+			}
 		}
 		return
 	}
 	if r.claimed {
+		w.recent[r.hash] = now
 		delete(w.forced, r.name)
 	}
 	if _, ok := w.sights[r.name]; ok {
@@ -239,7 +250,19 @@ func (w *Worker) settleOutcome(r outcome) {
 			delete(w.sights, r.name)
 		}
 	}
-	w.queue.Release(r.name, now)
+	if r.claimed {
+		w.queue.Left(r.name, now)
+	} else {
+		w.queue.Release(r.name, now)
+	}
+}
+
+// waitsAs takes over that a job waits in the queue; what was found of its file
+// before no longer counts.
+func (w *Worker) waitsAs(row ledger.Row) {
+	w.rows[row.File] = row
+	delete(w.waits, row.File)
+	w.changed[row.File] = struct{}{}
 }
 
 // ledgerWas stops claiming for a while after the ledger could not be written,

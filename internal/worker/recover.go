@@ -158,7 +158,7 @@ func (w *Worker) recover(ctx context.Context, row ledger.Row, restored bool) {
 		w.later(row.ID, 0, r.ending)
 	}
 	if r.row.ID != "" {
-		w.rows[r.row.File] = r.row
+		w.waitsAs(r.row)
 	}
 }
 
@@ -274,7 +274,11 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 			r.repair = ""
 		}
 	case actFail, actGone:
-		w.endAt(ctx, row, at, ledger.End{Reason: reason}, job.Fail, r)
+		end := ledger.End{Reason: reason}
+		if do == actFail {
+			end.Advice = "look at the log for what ended the worker, then retry"
+		}
+		w.endAt(ctx, row, at, end, job.Fail, r)
 		return
 	case actFailed: // its owner put it there: it is left as it is
 		if err = w.o.Ledger.Fail(ctx, row.Ref(), row.State, ledger.End{Reason: reason}, now); err == nil {
@@ -404,8 +408,7 @@ func (w *Worker) repair(ctx context.Context, now time.Time) {
 			delete(w.repairs, id)
 		}
 		if r.row.ID != "" {
-			w.rows[r.row.File] = r.row
-			w.changed[r.row.File] = struct{}{}
+			w.waitsAs(r.row)
 		}
 	}
 }

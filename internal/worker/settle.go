@@ -80,8 +80,11 @@ type position struct{ folder, file string }
 func (w *Worker) locate(ctx context.Context, row ledger.Row) (position, error) {
 	last := lastFolder(row.State)
 	folders := []string{queue.Active, last, other(last), queue.Waiting}
-	if row.State.Final() && row.Started.IsZero() { // it ended without an attempt
+	switch {
+	case row.State.Final() && row.Started.IsZero(): // it ended without an attempt
 		folders = []string{queue.Waiting, last}
+	case row.State == job.Waiting, row.State == job.Claiming:
+		folders = []string{queue.Waiting, queue.Active, last, other(last)}
 	}
 	for _, folder := range folders {
 		for _, file := range []string{vault.WithSuffix(row.File, row.Run), row.File} {

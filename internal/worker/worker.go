@@ -103,6 +103,7 @@ type Worker struct {
 	rows     map[string]ledger.Row // jobs that were put back, by file name
 	sights   map[string]time.Time  // first sights that the ledger remembers
 	forced   map[string]bool       // notes that the owner wants run whatever is known
+	recent   map[string]time.Time  // when a content was claimed last, by its hash
 	repairs  map[string]*repair    // jobs whose record and file do not agree yet, by id
 	strays   map[string]stray      // files in the active folder that no job owns
 	missing  map[string]time.Time  // since when the file of a running job is gone, by id
@@ -141,7 +142,7 @@ type wait struct {
 // run is an attempt under way.
 type run struct {
 	row    ledger.Row
-	file   string
+	file   string // in the active folder, "" before it is there; guarded by Worker.mu
 	cancel context.CancelCauseFunc
 	since  time.Time
 	// step and steps are guarded by Worker.mu.
@@ -152,7 +153,7 @@ type run struct {
 func New(o Options) *Worker {
 	w := &Worker{
 		o: o, hosts: make(map[string]*host),
-		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), forced: make(map[string]bool),
+		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), forced: make(map[string]bool), recent: make(map[string]time.Time),
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
 		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),
@@ -195,7 +196,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop(nil)
 	w.poll(ctx, jobs)
 
-	w.pause("the worker stops")
+	w.pause(stopping)
 	deadline := time.AfterFunc(w.o.Grace, func() { stop(errStopping) })
 	defer deadline.Stop()
 	if n := w.active(); n > 0 {
@@ -212,6 +213,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return w.group.Wait()
 }
 
+// stopping is why nothing is claimed at the end.
+const stopping = "the worker stops"
+
 func (w *Worker) active() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -227,6 +231,8 @@ func (w *Worker) pause(reason string) {
 	case was == reason:
 	case reason == "":
 		w.o.Log.Info("claiming again")
+	case reason == stopping:
+		w.o.Log.Info("claiming nothing", "reason", reason)
 	default:
 		w.o.Log.Warn("claiming nothing", "reason", reason)
 	}

@@ -1,0 +1,68 @@
+# make build      the binary for this machine, bin/runner
+# make build-all  the binaries for Linux and macOS, in bin/
+# make run        a demo that needs no account and no network; VAULT=DIR: with your vault
+# make check      format, vet, staticcheck, quick tests; about two minutes
+# make test       all tests, and what was left out; SOAK=N or SOAK=full: more kills
+# make fuzz       each fuzz target for FUZZTIME; PACKAGES=./internal/note: only these
+# make bench      the figures of docs/performance.md
+# make vuln       known vulnerabilities in what the binary calls
+
+VERSION := $(shell git --git-dir=.git describe --tags --always --dirty 2>/dev/null || echo devel)
+PACKAGES ?= ./...
+SOAK ?= 1
+FUZZTIME ?= $(if $(filter full,$(SOAK)),10m,60s)
+DEMO ?= $(CURDIR)/demo
+
+# The version is stamped by us, so a tree whose .git Go may not read builds too.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+export GOWORK := off
+
+go_build = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+platforms := linux/amd64 linux/arm64 darwin/arm64
+
+.PHONY: build build-all $(platforms) run check test fuzz bench vuln tools clean
+
+build:
+	$(go_build) -o bin/runner ./cmd/runner
+
+build-all: $(platforms)
+
+$(platforms):
+	GOOS=$(@D) GOARCH=$(@F) $(go_build) -o bin/runner-$(@D)-$(@F) ./cmd/runner
+
+run: build
+	@bin/runner init --demo --config '$(DEMO)/runner.yaml' $(if $(VAULT),--vault '$(VAULT)')
+	@exec bin/runner up --config '$(DEMO)/runner.yaml'
+
+# The other platforms are vetted here, since nothing runs there. With -trimpath the
+# packages that vet compiles are those that build-all needs.
+check: tools
+	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
+		{ printf 'not as gofmt writes it:\n%s\n' "$$unformatted"; exit 1; }
+	CGO_ENABLED=0 go vet ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go vet -trimpath ./...
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go vet -trimpath ./...
+	CGO_ENABLED=0 bin/tools/staticcheck ./...
+	CGO_ENABLED=0 go test -short ./...
+	go -C tools vet ./...
+	go -C tools test ./...
+
+# The runner of the tests is named by its file: so it needs nothing of the tools' module.
+test:
+	@SOAK='$(SOAK)' go run tools/testrun/main.go $(PACKAGES)
+
+fuzz:
+	@scripts/fuzz '$(FUZZTIME)' $(PACKAGES)
+
+bench:
+	@test -d internal/bench || { echo 'there is no internal/bench'; exit 1; }
+	CGO_ENABLED=0 go test -run='^$$' -bench=. ./internal/bench/...
+
+vuln:
+	@scripts/vuln
+
+tools:
+	@go build -C tools -o ../bin/tools/ honnef.co/go/tools/cmd/staticcheck
+
+clean:
+	rm -rf bin
