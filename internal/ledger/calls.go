@@ -13,19 +13,24 @@ import (
 
 // Call is one provider call as it was intended and as it ended.
 type Call struct {
-	ID             int64
-	Job, Run       string
-	Attempt        int
-	Step, Try      int // both count from 1
-	Provider       string
-	Model          string
-	Hash           string
-	State          CallState
-	Billed         bool // the provider may have billed it
-	Kind           provider.Kind
-	Reason         string
-	Estimate       int
-	Read, Written  int
+	ID            int64
+	Job, Run      string
+	Attempt       int
+	Step, Try     int // both count from 1
+	Provider      string
+	Model         string
+	Hash          string
+	State         CallState
+	Billed        bool // the provider may have billed it
+	Kind          provider.Kind
+	Reason        string
+	Estimate      int
+	Read, Written int
+	// Paid calls count for the caps, with these amounts: of an intent what it may
+	// spend, then what it did.
+	Paid           bool
+	SpentTokens    int
+	SpentUSD       float64
 	Started, Ended time.Time
 }
 
@@ -40,26 +45,38 @@ const (
 )
 
 // Intend writes that a call is about to be made. Until its end is written it
-// counts as one that may have been billed.
-func (l *Ledger) Intend(ctx context.Context, ref Ref, c Call) (int64, error) {
-	result, err := l.db.Write.ExecContext(ctx, `INSERT INTO calls (job, run, attempt, step, try, provider, model, hash, state, estimate, started)
-		SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ? AND run = ? AND attempt = ? AND state = ?)`,
-		ref.ID, ref.Run, ref.Attempt, c.Step, c.Try, c.Provider, c.Model, c.Hash, Intent, c.Estimate, millis(c.Started),
-		ref.ID, ref.Run, ref.Attempt, job.Active)
-	if err == nil {
-		err = one(result)
-	}
+// counts as one that may have been billed. A call that a cap forbids is a
+// *CapError, and is not to be made.
+func (l *Ledger) Intend(ctx context.Context, ref Ref, c Call, a Allowance) (int64, error) {
+	var id int64
+	err := l.inTx(ctx, func(tx *sql.Tx) error {
+		if err := allow(ctx, tx, ref, c, a); err != nil {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, `INSERT INTO calls (job, run, attempt, step, try, provider, model, hash, state, estimate, paid, spent_tokens, spent_usd, started)
+			SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ? AND run = ? AND attempt = ? AND state = ?)`,
+			ref.ID, ref.Run, ref.Attempt, c.Step, c.Try, c.Provider, c.Model, c.Hash, Intent, c.Estimate, c.Paid, c.SpentTokens, c.SpentUSD, millis(c.Started),
+			ref.ID, ref.Run, ref.Attempt, job.Active)
+		if err != nil {
+			return err
+		}
+		if err := one(result); err != nil {
+			return err
+		}
+		id, err = result.LastInsertId()
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("record the intent to ask %s for job %s: %w", c.Provider, ref.ID, err)
 	}
-	return result.LastInsertId()
+	return id, nil
 }
 
 // Answer stores what a call brought. A result of an attempt that is no longer
 // the job's is refused with ErrStale.
-func (l *Ledger) Answer(ctx context.Context, ref Ref, call int64, a provider.Answer, now time.Time) error {
+func (l *Ledger) Answer(ctx context.Context, ref Ref, call int64, a provider.Answer, price Price, now time.Time) error {
 	err := l.inTx(ctx, func(tx *sql.Tx) error {
-		if err := closeCall(ctx, tx, ref, call, Answered, true, "", "", a, now); err != nil {
+		if err := closeCall(ctx, tx, ref, call, Answered, true, "", "", a, price, now); err != nil {
 			return err
 		}
 		return saveText(ctx, tx, call, a)
@@ -71,9 +88,9 @@ func (l *Ledger) Answer(ctx context.Context, ref Ref, call int64, a provider.Ans
 }
 
 // CallFailed stores how a call failed, and what had come until then.
-func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider.Answer, failure *provider.Error, now time.Time) error {
+func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider.Answer, failure *provider.Error, price Price, now time.Time) error {
 	err := l.inTx(ctx, func(tx *sql.Tx) error {
-		if err := closeCall(ctx, tx, ref, call, CallLost, failure.Sent, failure.Kind, failure.Reason, a, now); err != nil {
+		if err := closeCall(ctx, tx, ref, call, CallLost, failure.Sent, failure.Kind, failure.Reason, a, price, now); err != nil {
 			return err
 		}
 		if a.Text == "" && a.Thinking == "" {
@@ -87,15 +104,21 @@ func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider
 	return nil
 }
 
-func closeCall(ctx context.Context, tx *sql.Tx, ref Ref, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, now time.Time) error {
+// closeCall writes the end of a call. Its truth replaces what the intent counted
+// for: nothing if it was not billed, the tokens that the provider says if it does,
+// else the estimate stays.
+func closeCall(ctx context.Context, tx *sql.Tx, ref Ref, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, price Price, now time.Time) error {
 	a.Text, a.Thinking = "", "" // of our copy; they are kept beside it
 	detail, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	result, err := tx.ExecContext(ctx, `UPDATE calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?
+	used := a.Usage.Read + a.Usage.Written
+	result, err := tx.ExecContext(ctx, `UPDATE calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?,
+		spent_tokens = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_tokens END, spent_usd = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_usd END
 		WHERE id = ? AND state = ? AND EXISTS (SELECT 1 FROM jobs WHERE id = ? AND run = ? AND attempt = ? AND state = ?)`,
-		state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail), call, Intent, ref.ID, ref.Run, ref.Attempt, job.Active)
+		state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail),
+		billed, used, used, billed, used, price.Cost(a.Usage.Read, a.Usage.Written), call, Intent, ref.ID, ref.Run, ref.Attempt, job.Active)
 	if err != nil {
 		return err
 	}
@@ -109,7 +132,7 @@ func saveText(ctx context.Context, tx *sql.Tx, call int64, a provider.Answer) er
 
 // Calls lists the calls of a job, oldest first.
 func (l *Ledger) Calls(ctx context.Context, id string) ([]Call, error) {
-	rows, err := l.db.Read.QueryContext(ctx, `SELECT id, job, run, attempt, step, try, provider, model, hash, state, billed, kind, reason, estimate, read, written, started, ended
+	rows, err := l.db.Read.QueryContext(ctx, `SELECT id, job, run, attempt, step, try, provider, model, hash, state, billed, kind, reason, estimate, read, written, paid, spent_tokens, spent_usd, started, ended
 		FROM calls WHERE job = ? ORDER BY id`, id)
 	if err != nil {
 		return nil, fmt.Errorf("list the calls of job %s: %w", id, err)
@@ -120,7 +143,7 @@ func (l *Ledger) Calls(ctx context.Context, id string) ([]Call, error) {
 		var c Call
 		var started, ended int64
 		if err := rows.Scan(&c.ID, &c.Job, &c.Run, &c.Attempt, &c.Step, &c.Try, &c.Provider, &c.Model, &c.Hash, &c.State, &c.Billed, &c.Kind, &c.Reason,
-			&c.Estimate, &c.Read, &c.Written, &started, &ended); err != nil {
+			&c.Estimate, &c.Read, &c.Written, &c.Paid, &c.SpentTokens, &c.SpentUSD, &started, &ended); err != nil {
 			return nil, fmt.Errorf("list the calls of job %s: %w", id, err)
 		}
 		c.Started, c.Ended = moment(started), moment(ended)

@@ -13,7 +13,7 @@ import (
 
 func intend(t *testing.T, l *Ledger, r Row, step int, hash string) int64 {
 	t.Helper()
-	id, err := l.Intend(t.Context(), r.Ref(), Call{Step: step, Try: 1, Provider: "p", Model: "m", Hash: hash, Estimate: 7, Started: noon})
+	id, err := l.Intend(t.Context(), r.Ref(), Call{Step: step, Try: 1, Provider: "p", Model: "m", Hash: hash, Estimate: 7, Started: noon}, Allowance{})
 	must(t, err)
 	return id
 }
@@ -48,17 +48,17 @@ func TestACallIsKeptFromItsIntentToItsEnd(t *testing.T) {
 	check("the intents")
 
 	end := noon.Add(time.Minute)
-	must(t, l.Answer(ctx, r.Ref(), first, answer("one"), end))
+	must(t, l.Answer(ctx, r.Ref(), first, answer("one"), Price{}, end))
 	want[0].State, want[0].Read, want[0].Written, want[0].Ended = Answered, 9, 3, end
 	check("the answer")
 
 	failure := &provider.Error{Kind: provider.Unreachable, Provider: "p", Reason: "nobody there"}
-	must(t, l.CallFailed(ctx, r.Ref(), second, provider.Answer{}, failure, end))
+	must(t, l.CallFailed(ctx, r.Ref(), second, provider.Answer{}, failure, Price{}, end))
 	want[1].State, want[1].Billed, want[1].Kind, want[1].Reason, want[1].Ended = CallLost, false, provider.Unreachable, "nobody there", end
 	check("a failure before anything was sent")
 
 	failure = &provider.Error{Kind: provider.Cut, Provider: "p", Reason: "too long", Sent: true}
-	must(t, l.CallFailed(ctx, r.Ref(), third, answer("par"), failure, end))
+	must(t, l.CallFailed(ctx, r.Ref(), third, answer("par"), failure, Price{}, end))
 	want[2].State, want[2].Kind, want[2].Reason, want[2].Read, want[2].Written, want[2].Ended = CallLost, provider.Cut, "too long", 9, 3, end
 	check("a failure in the middle")
 
@@ -68,10 +68,10 @@ func TestACallIsKeptFromItsIntentToItsEnd(t *testing.T) {
 		t.Errorf("stored is %+v; a failed call's text is no answer", stored)
 	}
 	for name, err := range map[string]error{
-		"a second answer":            l.Answer(ctx, r.Ref(), first, answer("two"), end),
-		"an answer after a failure":  l.Answer(ctx, r.Ref(), second, answer("two"), end),
-		"a failure after the answer": l.CallFailed(ctx, r.Ref(), first, answer("two"), failure, end),
-		"an answer to no call":       l.Answer(ctx, r.Ref(), 999, answer("two"), end),
+		"a second answer":            l.Answer(ctx, r.Ref(), first, answer("two"), Price{}, end),
+		"an answer after a failure":  l.Answer(ctx, r.Ref(), second, answer("two"), Price{}, end),
+		"a failure after the answer": l.CallFailed(ctx, r.Ref(), first, answer("two"), failure, Price{}, end),
+		"an answer to no call":       l.Answer(ctx, r.Ref(), 999, answer("two"), Price{}, end),
 	} {
 		if !errors.Is(err, ErrStale) {
 			t.Errorf("%s: %v, want ErrStale", name, err)
@@ -102,8 +102,8 @@ func TestTheResultOfACancelledOrOlderAttemptIsRefused(t *testing.T) {
 			move(t, l, r)
 			failure := &provider.Error{Kind: provider.Failed, Reason: "x", Sent: true}
 			for what, err := range map[string]error{
-				"the answer":  l.Answer(t.Context(), r.Ref(), call, answer("late"), noon),
-				"the failure": l.CallFailed(t.Context(), r.Ref(), call, answer("late"), failure, noon),
+				"the answer":  l.Answer(t.Context(), r.Ref(), call, answer("late"), Price{}, noon),
+				"the failure": l.CallFailed(t.Context(), r.Ref(), call, answer("late"), failure, Price{}, noon),
 			} {
 				if !errors.Is(err, ErrStale) {
 					t.Errorf("%s: %v, want ErrStale", what, err)
@@ -129,7 +129,7 @@ func TestStoredAnswersAreTheNewestByStepUpToTheFirstGap(t *testing.T) {
 	other := inState(t, l, candidate("b.md", other), job.Active)
 	give := func(r Row, step int, text string) {
 		t.Helper()
-		must(t, l.Answer(ctx, r.Ref(), intend(t, l, r, step, "h "+text), answer(text), noon))
+		must(t, l.Answer(ctx, r.Ref(), intend(t, l, r, step, "h "+text), answer(text), Price{}, noon))
 	}
 	texts := func(run string) string {
 		t.Helper()
@@ -191,9 +191,9 @@ func TestForgetRemovesOldTextsAndNothingElse(t *testing.T) {
 		{"active.md", "fourth estate", time.Time{}, false},
 	} {
 		r := inState(t, l, candidate(s.name, s.body), job.Active)
-		must(t, l.Answer(ctx, r.Ref(), intend(t, l, r, 1, "h"), answer(s.name), noon))
+		must(t, l.Answer(ctx, r.Ref(), intend(t, l, r, 1, "h"), answer(s.name), Price{}, noon))
 		if !s.ended.IsZero() {
-			must(t, l.Complete(ctx, r.Ref(), job.Active, "o", "", s.ended))
+			must(t, l.Complete(ctx, r.Ref(), job.Active, "o", "", s.ended, nil))
 		}
 		if s.settled {
 			must(t, l.Settle(ctx, r.Ref(), r.File))

@@ -100,7 +100,10 @@ func (l *Ledger) ended(ctx context.Context, c Candidate, event job.Event, end En
 		}
 		r.Reason, r.Advice, r.Ended, r.Unclaimed = end.Reason, end.Advice, now, unclaimed
 		_, err = tx.ExecContext(ctx, "UPDATE jobs SET reason = ?, advice = ?, ended = ?, unclaimed = ? WHERE id = ?", r.Reason, r.Advice, millis(now), unclaimed, r.ID)
-		return err
+		if err != nil || end.Ping == nil {
+			return err
+		}
+		return enqueue(ctx, tx, end.Ping.withEnd(r.ID, r.Run), now)
 	})
 	if err != nil {
 		return Row{}, fmt.Errorf("record the end of %s: %w", c.Name, err)

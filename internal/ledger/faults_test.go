@@ -85,7 +85,7 @@ func TestAWriteHappensWhollyOrNotAtAll(t *testing.T) {
 			return l.PutBack(ctx, r.Ref(), job.Active, "f", "r", "p", true)
 		}, ErrStale},
 		{"Complete", job.Active, func(ctx context.Context, l *Ledger, r Row, _ int64) error {
-			return l.Complete(ctx, r.Ref(), job.Active, "o", "", noon)
+			return l.Complete(ctx, r.Ref(), job.Active, "o", "", noon, nil)
 		}, ErrStale},
 		{"Fail", job.Active, func(ctx context.Context, l *Ledger, r Row, _ int64) error {
 			return l.Fail(ctx, r.Ref(), job.Active, End{Reason: "r"}, noon)
@@ -99,14 +99,14 @@ func TestAWriteHappensWhollyOrNotAtAll(t *testing.T) {
 		{"Settle", job.Failed, func(ctx context.Context, l *Ledger, r Row, _ int64) error { return l.Settle(ctx, r.Ref(), "f") }, nil},
 		{"Rename", job.Waiting, func(ctx context.Context, l *Ledger, r Row, _ int64) error { return l.Rename(ctx, r.Ref(), "f") }, nil},
 		{"Intend", job.Active, func(ctx context.Context, l *Ledger, r Row, _ int64) error {
-			_, err := l.Intend(ctx, r.Ref(), Call{Step: 2, Try: 1, Provider: "p"})
+			_, err := l.Intend(ctx, r.Ref(), Call{Step: 2, Try: 1, Provider: "p"}, Allowance{})
 			return err
 		}, nil},
 		{"Answer", job.Active, func(ctx context.Context, l *Ledger, r Row, call int64) error {
-			return l.Answer(ctx, r.Ref(), call, answer("one"), noon)
+			return l.Answer(ctx, r.Ref(), call, answer("one"), Price{}, noon)
 		}, ErrStale},
 		{"CallFailed", job.Active, func(ctx context.Context, l *Ledger, r Row, call int64) error {
-			return l.CallFailed(ctx, r.Ref(), call, answer("par"), &provider.Error{Kind: provider.Cut, Sent: true}, noon)
+			return l.CallFailed(ctx, r.Ref(), call, answer("par"), &provider.Error{Kind: provider.Cut, Sent: true}, Price{}, noon)
 		}, ErrStale},
 		{"SetMeta", job.Completed, func(ctx context.Context, l *Ledger, _ Row, _ int64) error { return l.SetMeta(ctx, "k", "v") }, nil},
 		{"Sighted", job.Completed, func(ctx context.Context, l *Ledger, _ Row, _ int64) error {

@@ -156,6 +156,10 @@ func one(result sql.Result) error {
 // move applies one event of the state table to a job that is in state from, and
 // sets further columns with it.
 func (l *Ledger) move(ctx context.Context, ref Ref, from job.State, event job.Event, set string, args ...any) error {
+	return move(ctx, l.db.Write, ref, from, event, set, args...)
+}
+
+func move(ctx context.Context, in execer, ref Ref, from job.State, event job.Event, set string, args ...any) error {
 	to, err := job.Next(from, event)
 	if err != nil {
 		return fmt.Errorf("%s job %s: %w", event, ref.ID, err)
@@ -166,7 +170,11 @@ func (l *Ledger) move(ctx context.Context, ref Ref, from job.State, event job.Ev
 	}
 	query += " WHERE id = ? AND run = ? AND attempt = ? AND state = ?"
 	all := append([]any{to}, args...)
-	if err := l.exec(ctx, query, append(all, ref.ID, ref.Run, ref.Attempt, from)...); err != nil {
+	result, err := in.ExecContext(ctx, query, append(all, ref.ID, ref.Run, ref.Attempt, from)...)
+	if err == nil {
+		err = one(result)
+	}
+	if err != nil {
 		return fmt.Errorf("%s job %s (run %s, attempt %d): %w", event, ref.ID, ref.Run, ref.Attempt, err)
 	}
 	return nil
@@ -196,9 +204,28 @@ func (l *Ledger) PutBack(ctx context.Context, ref Ref, from job.State, file, rea
 		file, fold(file), reason, nextProvider, attempt)
 }
 
-// Complete says that the output note is durable under its name.
-func (l *Ledger) Complete(ctx context.Context, ref Ref, from job.State, output, reason string, now time.Time) error {
-	return l.move(ctx, ref, from, job.Complete, "output = ?, reason = ?, ended = ?", output, reason, millis(now))
+// finish is move for the end of a job at now. The ping that tells of it, nil for
+// none, is queued with it or not at all.
+func (l *Ledger) finish(ctx context.Context, ref Ref, from job.State, event job.Event, ping *Ping, now time.Time, set string, args ...any) error {
+	if ping == nil {
+		return l.move(ctx, ref, from, event, set, args...)
+	}
+	err := l.inTx(ctx, func(tx *sql.Tx) error {
+		if err := move(ctx, tx, ref, from, event, set, args...); err != nil {
+			return err
+		}
+		return enqueue(ctx, tx, ping.withEnd(ref.ID, ref.Run), now)
+	})
+	if err != nil {
+		return fmt.Errorf("end job %s with its ping: %w", ref.ID, err)
+	}
+	return nil
+}
+
+// Complete says that the output note is durable under its name. ping, nil for
+// none, tells of it.
+func (l *Ledger) Complete(ctx context.Context, ref Ref, from job.State, output, reason string, now time.Time, ping *Ping) error {
+	return l.finish(ctx, ref, from, job.Complete, ping, now, "output = ?, reason = ?, ended = ?", output, reason, millis(now))
 }
 
 // End is the outcome of a job that did not complete.
@@ -206,6 +233,9 @@ type End struct {
 	Reason, Advice string
 	// Partial is the note with what had come, "" for none.
 	Partial string
+	// Ping tells of it and is queued in the same transaction; nil for none. Its Job
+	// and Key may be empty: they are then made of the job's id, run and the kind.
+	Ping *Ping
 }
 
 // Fail ends a job with a reason.
@@ -219,7 +249,7 @@ func (l *Ledger) Cancel(ctx context.Context, ref Ref, from job.State, end End, n
 }
 
 func (l *Ledger) end(ctx context.Context, ref Ref, from job.State, event job.Event, end End, now time.Time) error {
-	return l.move(ctx, ref, from, event, "reason = ?, advice = ?, partial = ?, output = '', ended = ?", end.Reason, end.Advice, end.Partial, millis(now))
+	return l.finish(ctx, ref, from, event, end.Ping, now, "reason = ?, advice = ?, partial = ?, output = '', ended = ?", end.Reason, end.Advice, end.Partial, millis(now))
 }
 
 // Hold leaves a job to the owner.

@@ -86,7 +86,7 @@ func inState(t *testing.T, l *Ledger, c Candidate, s job.State) Row {
 		r = begun(t, l, r)
 		switch s {
 		case job.Completed:
-			must(t, l.Complete(ctx, r.Ref(), job.Active, "runner-outputs/out.md", "", noon))
+			must(t, l.Complete(ctx, r.Ref(), job.Active, "runner-outputs/out.md", "", noon, nil))
 		case job.Failed:
 			must(t, l.Fail(ctx, r.Ref(), job.Active, End{Reason: "broken"}, noon))
 		case job.Cancelled:
@@ -179,7 +179,7 @@ func TestAJobGoesItsWayAndEachStepIsKept(t *testing.T) {
 	claim(t, l, c)
 	ref, err = l.Begin(ctx, want.Ref(), "Job2.md", "out4.md", noon)
 	must(t, err)
-	must(t, l.Complete(ctx, ref, job.Active, "out4-x.md", "found", noon.Add(2*time.Hour)))
+	must(t, l.Complete(ctx, ref, job.Active, "out4-x.md", "found", noon.Add(2*time.Hour), nil))
 	want.State, want.Attempt, want.Partial, want.Output, want.Reason, want.Ended = job.Completed, 1, "", "out4-x.md", "found", noon.Add(2*time.Hour)
 	check("Complete")
 }
@@ -201,7 +201,7 @@ func TestALateWriteChangesNothing(t *testing.T) {
 			return l.PutBack(ctx, r, job.Active, "f", "r", "p", true)
 		}},
 		{"Complete", job.Active, job.Cancelled, func(l *Ledger, ctx context.Context, r Ref) error {
-			return l.Complete(ctx, r, job.Active, "o", "", noon)
+			return l.Complete(ctx, r, job.Active, "o", "", noon, nil)
 		}},
 		{"Fail", job.Active, job.Cancelled, func(l *Ledger, ctx context.Context, r Ref) error {
 			return l.Fail(ctx, r, job.Active, End{Reason: "r"}, noon)
@@ -218,7 +218,7 @@ func TestALateWriteChangesNothing(t *testing.T) {
 		{"Settle", job.Failed, job.Waiting, func(l *Ledger, ctx context.Context, r Ref) error { return l.Settle(ctx, r, "f") }},
 		{"Rename", job.Waiting, job.Claiming, func(l *Ledger, ctx context.Context, r Ref) error { return l.Rename(ctx, r, "f") }},
 		{"Intend", job.Active, job.Cancelled, func(l *Ledger, ctx context.Context, r Ref) error {
-			_, err := l.Intend(ctx, r, Call{Step: 1, Try: 1, Provider: "p"})
+			_, err := l.Intend(ctx, r, Call{Step: 1, Try: 1, Provider: "p"}, Allowance{})
 			return err
 		}},
 	}

@@ -35,7 +35,7 @@ func TestANoteIsToldFromAnEcho(t *testing.T) {
 	}
 	intended := func(t *testing.T, l *Ledger) Row {
 		r := known("", job.Active)(t, l)
-		_, err := l.Intend(t.Context(), r.Ref(), Call{Step: 1, Try: 1, Provider: "p", Started: noon})
+		_, err := l.Intend(t.Context(), r.Ref(), Call{Step: 1, Try: 1, Provider: "p", Started: noon}, Allowance{})
 		must(t, err)
 		return r
 	}

@@ -91,5 +91,29 @@ CREATE TABLE sightings (
 	name  TEXT PRIMARY KEY,
 	since INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+-- Messages to the owner, in the order in which they are sent. A row stays, so
+-- that its key is known; its body does not.
+CREATE TABLE pings (
+	id         INTEGER PRIMARY KEY,
+	job        TEXT NOT NULL,              -- '' for a note that is no job
+	kind       TEXT NOT NULL,
+	key        TEXT NOT NULL UNIQUE,       -- what is told, once
+	body       TEXT NOT NULL,              -- JSON, '' once it is sent or dropped
+	created    INTEGER NOT NULL,
+	next_try   INTEGER NOT NULL,
+	tries      INTEGER NOT NULL DEFAULT 0, -- those that failed
+	state      TEXT NOT NULL,              -- queued, sent or dropped
+	ended      INTEGER NOT NULL DEFAULT 0,
+	message_id TEXT NOT NULL DEFAULT '',   -- the receiver's name for it
+	error      TEXT NOT NULL DEFAULT ''    -- of the last try
+) STRICT;
+CREATE INDEX pings_state ON pings (state);
+`, `
+-- What a call counts for the caps: of an intent its estimate, then the truth.
+ALTER TABLE calls ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN spent_tokens INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN spent_usd REAL NOT NULL DEFAULT 0;
+CREATE INDEX calls_paid ON calls (started) WHERE paid = 1;
 `}
 }

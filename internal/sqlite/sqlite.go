@@ -2,9 +2,9 @@
 // numbered migrations, and copies it while it is in use.
 //
 // It promises that a committed transaction survives power loss (write-ahead log,
-// synchronous=FULL), that there is one writer at a time, and that a database
-// that is newer than the program is refused and left as it is. Before a
-// migration the file is copied beside itself. It stores nothing of its own but
+// synchronous=FULL), that there is one writer at a time, that a connection parses a
+// statement once, and that a database that is newer than the program is refused and
+// left as it is. Before a migration the file is copied beside itself. It stores nothing of its own but
 // the schema number, in user_version.
 package sqlite
 
@@ -18,7 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver, in pure Go
+	sqlite "modernc.org/sqlite" // the driver, in pure Go
 )
 
 // DB is one database file: Write has a single connection, whose transactions
@@ -53,16 +53,8 @@ func Open(ctx context.Context, path string, migrations []string) (*DB, error) {
 	if err := touch(path); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	write, err := sql.Open("sqlite", DSN(path, false))
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
-	read, err := sql.Open("sqlite", DSN(path, true))
-	if err != nil {
-		write.Close()
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
-	db := New(path, write, read)
+	k := keeping{&sqlite.Driver{}}
+	db := New(path, sql.OpenDB(connector{k, DSN(path, false)}), sql.OpenDB(connector{k, DSN(path, true)}))
 	if err := db.migrate(ctx, migrations); err != nil {
 		db.Close()
 		return nil, err

@@ -86,15 +86,21 @@ func (o *osFS) openDir(name string) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
+	first, rest, more := strings.Cut(name, "/")
+	if first != "." {
+		if err := checkPart(first); err != nil {
+			return -1, err
+		}
+	}
 	// Control keeps the root open during the call and fails once it is closed.
 	var opened error
-	if raw.Control(func(root uintptr) { fd, opened = openat(int(root), ".", dirFlags, 0) }) != nil {
+	if raw.Control(func(root uintptr) { fd, opened = openat(int(root), first, dirFlags|unix.O_NOFOLLOW, 0) }) != nil {
 		return -1, fs.ErrClosed
 	}
-	if opened != nil || name == "." {
+	if opened != nil || !more {
 		return fd, opened
 	}
-	for part := range strings.SplitSeq(name, "/") {
+	for part := range strings.SplitSeq(rest, "/") {
 		if err := checkPart(part); err != nil {
 			unix.Close(fd)
 			return -1, err
@@ -282,9 +288,12 @@ func (o *osFS) SyncDir(dir string) error {
 	if err != nil {
 		return &fs.PathError{Op: "open folder", Path: dir, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), dir)
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
+	for err = unix.Fsync(fd); err == unix.EINTR; err = unix.Fsync(fd) {
+	}
+	if err != nil {
+		err = &fs.PathError{Op: "sync", Path: dir, Err: err}
+	}
+	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
 	return err

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,9 +10,9 @@ import (
 	"time"
 )
 
-// probePrefix begins the names of probe files: a dot file, so that neither the
+// probeName is the name of the probe file: a dot file, so that neither the
 // queue nor Obsidian looks at it.
-const probePrefix = ".runner-probe-"
+const probeName = ".runner-probe"
 
 // writeTempAge is when a temporary file of Write counts as left by a crash. A
 // program without the vault's lock may be writing one at this moment.
@@ -34,7 +33,7 @@ func (v *Vault) Probe(dirs ...string) error {
 			return fmt.Errorf("probe %s: %w; it must be a folder (no link) that this user can read and write", dir, err)
 		}
 	}
-	a := probePrefix + rand.Text()
+	a := probeName
 	at, err := v.probeMoves(dirs, a)
 	if err == nil {
 		err = v.probeExchange(a)
@@ -101,17 +100,11 @@ func (v *Vault) probeExchange(probe string) error {
 	return err
 }
 
-// removeProbes removes the probe files of an earlier start.
+// removeProbes removes the probe files of an earlier start. Their names are fixed,
+// as a folder may hold too many others to look through.
 func (v *Vault) removeProbes(dir string) error {
-	entries, err := v.fs.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name, probePrefix) || e.Type != 0 {
-			continue
-		}
-		if err := v.fs.Remove(path.Join(dir, e.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range []string{probeName, probeName + "-b"} {
+		if err := v.fs.Remove(path.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -24,8 +24,8 @@ func TestProbe(t *testing.T) {
 		{"a sound vault", vaulttest.Fault{}, nil, nil},
 		{"a mount for one folder", vaulttest.Fault{Err: syscall.EXDEV, Match: func(c vaulttest.Call) bool { return c.Op == vaulttest.Rename && strings.HasPrefix(c.To, "_active/") }},
 			[]string{"_active", "one mount for the whole vault"}, syscall.EXDEV},
-		{"a folder that cannot be listed", vaulttest.Fault{Err: syscall.EACCES, Match: func(c vaulttest.Call) bool { return c.Op == vaulttest.ReadDir && c.Name == "_completed" }},
-			[]string{"_completed", "read and write"}, syscall.EACCES},
+		{"a folder that cannot be synced", vaulttest.Fault{Err: syscall.EACCES, Match: func(c vaulttest.Call) bool { return c.Op == vaulttest.SyncDir && c.Name == "_completed" }},
+			[]string{"_completed", "movable"}, syscall.EACCES},
 		{"a full disk", vaulttest.Fault{Err: syscall.ENOSPC, Match: vaulttest.Is(vaulttest.FileWrite)}, []string{"not full"}, syscall.ENOSPC},
 		{"no exchange", vaulttest.Fault{Err: errors.ErrUnsupported, Match: vaulttest.Is(vaulttest.Exchange)}, []string{"ext4"}, vault.ErrNoExchange},
 		{"an exchange that does nothing", vaulttest.Fault{Half: vaulttest.Done, Match: vaulttest.Is(vaulttest.Exchange)}, nil, nil},
@@ -35,7 +35,7 @@ func TestProbe(t *testing.T) {
 			t.Run(row.what+" in "+name, func(t *testing.T) {
 				f := vaulttest.NewFaults(w.fs)
 				f.Inject(row.fault)
-				w.put("_queue/.runner-probe-STALE", "")
+				w.put("_queue/.runner-probe", "")
 				err := vault.New(f).Probe(dirs...)
 				if (err == nil) != (row.says == nil) || !errors.Is(err, row.is) {
 					t.Fatalf("got %v", err)
@@ -89,7 +89,7 @@ func TestProbeMissingFolderIsNamed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "*", ".runner-probe-*"))
+	left, err := filepath.Glob(filepath.Join(dir, "*", ".runner-probe*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -84,8 +84,17 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	}
 	// What is written down must not depend on whether the job is stopped.
 	keep := context.WithoutCancel(ctx)
-	call, err := a.w.o.Ledger.Intend(keep, a.row.Ref(), ledger.Call{Step: step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
-		Estimate: provider.Estimate(req.Messages), Started: time.Now()})
+	price, intent := h.Prices[req.Model], ledger.Call{Step: step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
+		Estimate: provider.Estimate(req.Messages), Paid: h.Paid, Started: time.Now()}
+	if h.Paid {
+		read, written := likely(req)
+		intent.SpentTokens, intent.SpentUSD = read+written, price.Cost(read, written)
+	}
+	call, err := a.w.o.Ledger.Intend(keep, a.row.Ref(), intent, ledger.Allowance{Caps: a.w.o.Caps, Day: midnight(intent.Started, a.w.o.Location)})
+	var capped *ledger.CapError
+	if errors.As(err, &capped) {
+		return provider.Answer{}, capped
+	}
 	if err != nil {
 		return provider.Answer{}, &recordError{err, true}
 	}
@@ -94,7 +103,7 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	place.Release()
 	if err == nil {
 		a.reached = name
-		return answer, a.store(keep, call, answer)
+		return answer, a.store(keep, call, answer, price)
 	}
 	e := asError(err)
 	if e == nil {
@@ -105,19 +114,44 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	}
 	a.w.o.Log.Warn("call failed", "job", a.row.ID, "step", step, "try", try, "provider", name, "model", req.Model, "kind", string(e.Kind),
 		"reason", e.Reason, "sent", e.Sent, "cause", e.Cause)
-	if err := a.w.o.Ledger.CallFailed(keep, a.row.Ref(), call, answer, e, time.Now()); err != nil {
+	if err := a.w.o.Ledger.CallFailed(keep, a.row.Ref(), call, answer, e, price, time.Now()); err != nil {
 		return answer, &recordError{err, false}
 	}
 	return answer, e
 }
 
+// unboundedAnswer is how many tokens an answer counts for the caps before it has
+// come, where the note sets no max_tokens.
+const unboundedAnswer = 2000
+
+// likely is what a request may spend, in tokens, before it is known: a token for
+// four bytes of prompt, or our lower bound if that is more, and the longest answer
+// that it allows.
+func likely(req provider.Request) (read, written int) {
+	bytes := 0
+	for _, m := range req.Messages {
+		bytes += len(m.Content)
+	}
+	written = req.MaxTokens
+	if written == 0 {
+		written = unboundedAnswer
+	}
+	return max(bytes/4, provider.Estimate(req.Messages)), written
+}
+
+// midnight is the last one before t in the owner's zone.
+func midnight(t time.Time, location *time.Location) time.Time {
+	year, month, day := t.In(location).Date()
+	return time.Date(year, month, day, 0, 0, 0, 0, location)
+}
+
 // store writes an answer down. It was paid for: if the ledger fails, that is
 // tried again, and after that the answer goes on to the output note, from which
 // a start knows that it came.
-func (a *asker) store(ctx context.Context, call int64, answer provider.Answer) error {
+func (a *asker) store(ctx context.Context, call int64, answer provider.Answer, price ledger.Price) error {
 	var err error
 	for range 3 {
-		if err = a.w.o.Ledger.Answer(ctx, a.row.Ref(), call, answer, time.Now()); err == nil {
+		if err = a.w.o.Ledger.Answer(ctx, a.row.Ref(), call, answer, price, time.Now()); err == nil {
 			return nil
 		}
 		if errors.Is(err, ledger.ErrStale) {

@@ -76,7 +76,7 @@ func (w *Worker) dispatch(ctx, jobs context.Context, now time.Time, all bool) {
 func asks(it *queue.Item) bool { return it.Spec.Type != job.Research }
 
 // mostDecisions bounds how many waiting notes are matched in one look.
-const mostDecisions = 64
+const mostDecisions = 8
 
 // pick is what is to be done with a note: run it with its place, or end it.
 type pick struct {
@@ -96,6 +96,10 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 	}
 	if !asks(it) {
 		return &pick{item: it}
+	}
+	if h.Paid && w.capped != "" {
+		w.shows(it, capReason(w.capped))
+		return nil
 	}
 	if ok, end := w.there(ctx, h, it, now); end != nil {
 		return &pick{item: it, end: end}

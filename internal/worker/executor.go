@@ -26,6 +26,8 @@ type outcome struct {
 	hash    string
 	// ledgerErr is why the ledger could not be written.
 	ledgerErr error
+	// capped is why paid hosts may not be asked any more today.
+	capped string
 	// row is the job where it was put back.
 	row ledger.Row
 	// repair is the id of a job whose record and file may not agree.
@@ -272,7 +274,7 @@ func (w *Worker) complete(ctx context.Context, row ledger.Row, spec job.Spec, re
 // completed writes down that the output is durable, and settles the note.
 func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r *outcome) {
 	now := time.Now()
-	if err := w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now); err != nil {
+	if err := w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now, nil); err != nil {
 		w.o.Log.Error("complete", "job", row.ID, "error", err)
 		r.repair = row.ID
 		return
@@ -290,7 +292,16 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 	sent := e != nil && e.Sent
 	var record *recordError
 	var limit limitError
+	var capped *ledger.CapError
 	switch {
+	case errors.As(err, &capped) && capped.Scope == ledger.DayCap:
+		r.capped = capped.Reason
+		w.putBack(keep, row, capReason(capped.Reason), nextProvider(result, spec), r)
+		return
+	case errors.As(err, &capped):
+		w.end(keep, row, ledger.End{Reason: "not asked: " + capped.Reason, Advice: "raise the cap in the config, or ask for less with max_tokens",
+			Partial: w.partial(keep, row, spec, result, capped.Reason)}, job.Fail, r)
+		return
 	case errors.As(err, &record):
 		w.o.Log.Error("the ledger failed in mid-job", "job", row.ID, "error", err)
 		r.ledgerErr = err
@@ -334,6 +345,15 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 	}
 	end.Partial = w.partial(keep, row, spec, result, end.Reason)
 	w.end(keep, row, end, job.Fail, r)
+}
+
+// capReason is how a wait for the day's cap is shown.
+func capReason(reason string) string { return "waits until midnight: " + reason }
+
+// nextProvider is who has to be asked after the steps of a result, the last of
+// which failed.
+func nextProvider(result job.Result, spec job.Spec) string {
+	return spec.Steps[min(max(len(result.Steps)-1, 0), len(spec.Steps)-1)].Provider
 }
 
 func (w *Worker) patient(name string) bool {

@@ -124,6 +124,7 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 		return true
 	}
 	w.scanActive(now)
+	w.lookAtCaps(ctx, now)
 	w.forgetWaits(ctx)
 	w.tidy(ctx, now)
 	w.mu.Lock()
@@ -158,6 +159,33 @@ func (w *Worker) obstacle(scan error) string {
 		}
 	}
 	return ""
+}
+
+// lookAtCaps sees whether paid hosts may be asked again, since a new day began or
+// calls turned out cheaper; and, at a start, whether they may not.
+func (w *Worker) lookAtCaps(ctx context.Context, now time.Time) {
+	caps := w.o.Caps
+	if caps.DayTokens == nil && caps.DayUSD == nil {
+		return
+	}
+	tokens, usd, err := w.o.Ledger.Spent(ctx, midnight(now, w.o.Location))
+	if err != nil {
+		w.o.Log.Error("look at the caps", "error", err)
+		return
+	}
+	reason := ""
+	switch {
+	case caps.DayTokens != nil && tokens >= *caps.DayTokens:
+		reason = fmt.Sprintf("caps.day_tokens is %d: %d spent", *caps.DayTokens, tokens)
+	case caps.DayUSD != nil && usd >= *caps.DayUSD:
+		reason = fmt.Sprintf("caps.day_usd is $%.4f: $%.4f spent", *caps.DayUSD, usd)
+	case w.capped != "" && midnight(now, w.o.Location).Equal(w.cappedDay):
+		return // a call did not fit any more; what is left is not enough for it
+	}
+	if reason != w.capped {
+		w.o.Log.Info("the day's cap", "reason", reason)
+	}
+	w.capped, w.cappedDay = reason, midnight(now, w.o.Location)
 }
 
 // tidy removes, once an hour, stored answers whose outputs are old.
@@ -225,6 +253,9 @@ func (w *Worker) settleOutcome(r outcome) {
 	}
 	if r.row.ID != "" { // put back: it waits under this name
 		w.waitsAs(r.row)
+	}
+	if r.capped != "" {
+		w.capped, w.cappedDay = r.capped, midnight(now, w.o.Location)
 	}
 	if r.orphan != "" {
 		w.later(r.orphan, vanished, nil)

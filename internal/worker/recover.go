@@ -99,7 +99,11 @@ func decide(row ledger.Row, f found) (action, string) {
 // makes the poller ready.
 func (w *Worker) start(ctx context.Context) error {
 	for _, dir := range queue.Folders() {
-		if _, err := w.o.Vault.List(dir); err != nil {
+		info, err := w.o.Vault.Lstat(dir) // not a list: what is done costs nothing
+		if err == nil && !info.Mode.IsDir() {
+			err = errors.New("it is no folder")
+		}
+		if err != nil {
 			return fmt.Errorf("the vault's folder %s cannot be used: %w; `runner init` makes what is missing", dir, err)
 		}
 	}
@@ -285,7 +289,7 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 			err = w.o.Ledger.Settle(ctx, row.Ref(), row.File)
 		}
 	case actComplete:
-		if err = w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now); err == nil {
+		if err = w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now, nil); err == nil {
 			err = w.o.Ledger.Settle(ctx, row.Ref(), row.File)
 		}
 	}

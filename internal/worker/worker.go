@@ -39,6 +39,10 @@ type Host struct {
 	Models []string
 	// Probed hosts are asked whether they are there before a note is claimed.
 	Probed bool
+	// Paid says that its calls count for the caps; Prices are in US dollars for a
+	// million tokens, by model, where they are known.
+	Paid   bool
+	Prices map[string]ledger.Price
 	// Patient hosts may be away: their notes wait. Others fail.
 	Patient bool
 }
@@ -57,6 +61,8 @@ type Options struct {
 	Guard time.Duration
 	// Concurrency is how many jobs may run at once.
 	Concurrency int
+	// Caps bounds spending with paid hosts.
+	Caps ledger.Caps
 	// JobLimit bounds a job, without loading and waiting; a note may set its own.
 	JobLimit time.Duration
 	// Grace is how long a stop waits for running jobs.
@@ -99,22 +105,24 @@ type Worker struct {
 	hosts map[string]*host // the map is fixed; each host is the poller's
 
 	// The poller's own, touched by no other goroutine:
-	waits    map[string]wait       // unclaimed notes that do not run, by name
-	rows     map[string]ledger.Row // jobs that were put back, by file name
-	sights   map[string]time.Time  // first sights that the ledger remembers
-	forced   map[string]bool       // notes that the owner wants run whatever is known
-	recent   map[string]time.Time  // when a content was claimed last, by its hash
-	repairs  map[string]*repair    // jobs whose record and file do not agree yet, by id
-	strays   map[string]stray      // files in the active folder that no job owns
-	missing  map[string]time.Time  // since when the file of a running job is gone, by id
-	lastScan time.Time
-	lastTidy time.Time
-	ready    chan struct{} // closed once the start is done
-	changed  map[string]struct{}
-	rescan   bool
-	owner    owner
-	quiet    time.Time     // nothing is claimed before, since the ledger failed
-	backoff  time.Duration // how long the last such pause was
+	waits     map[string]wait       // unclaimed notes that do not run, by name
+	rows      map[string]ledger.Row // jobs that were put back, by file name
+	sights    map[string]time.Time  // first sights that the ledger remembers
+	forced    map[string]bool       // notes that the owner wants run whatever is known
+	recent    map[string]time.Time  // when a content was claimed last, by its hash
+	repairs   map[string]*repair    // jobs whose record and file do not agree yet, by id
+	strays    map[string]stray      // files in the active folder that no job owns
+	missing   map[string]time.Time  // since when the file of a running job is gone, by id
+	lastScan  time.Time
+	lastTidy  time.Time
+	ready     chan struct{} // closed once the start is done
+	changed   map[string]struct{}
+	rescan    bool
+	owner     owner
+	capped    string        // why nothing is claimed for paid hosts today, "" if something is
+	cappedDay time.Time     // the midnight from which capped counts
+	quiet     time.Time     // nothing is claimed before, since the ledger failed
+	backoff   time.Duration // how long the last such pause was
 
 	requests chan func(context.Context) // what other goroutines want done by the poller
 	outcomes chan outcome

@@ -1,0 +1,128 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Caps bounds what may be spent with paid providers. Day caps count from
+// midnight in the owner's zone, jobs and chat together; job caps count one run.
+// nil is no cap.
+type Caps struct {
+	JobTokens, DayTokens *int
+	JobUSD, DayUSD       *float64
+}
+
+// Any says whether there is a cap at all.
+func (c Caps) Any() bool {
+	return c.JobTokens != nil || c.DayTokens != nil || c.JobUSD != nil || c.DayUSD != nil
+}
+
+// Price is what a provider takes for a million tokens read and written, in US
+// dollars.
+type Price struct{ In, Out float64 }
+
+// Cost is the price of an amount of tokens, in US dollars.
+func (p Price) Cost(read, written int) float64 {
+	return (float64(read)*p.In + float64(written)*p.Out) / 1e6
+}
+
+// Scope says which cap a call would break.
+type Scope string
+
+// The scopes.
+const (
+	JobCap Scope = "job" // this run's own
+	DayCap Scope = "day" // the day's, with what was spent already
+	// AloneCap: the call alone is more than a whole day may spend.
+	AloneCap Scope = "alone"
+)
+
+// CapError is the error of an intent that a cap forbids. Nothing was written.
+type CapError struct {
+	Scope Scope
+	// Reason names the cap, what was spent and what the call would need.
+	Reason string
+}
+
+// Error returns the reason.
+func (e *CapError) Error() string { return e.Reason }
+
+// Allowance is what an intent is checked against, in its own transaction, so that
+// two calls at once cannot both pass.
+type Allowance struct {
+	Caps Caps
+	// Day is the midnight from which the day counts.
+	Day time.Time
+}
+
+// spent sums up what was spent, an open intent counting with its estimate.
+func spent(ctx context.Context, q querier, where string, args ...any) (tokens int, usd float64, err error) {
+	err = q.QueryRowContext(ctx, "SELECT coalesce(sum(spent_tokens), 0), coalesce(sum(spent_usd), 0) FROM calls WHERE paid = 1 AND "+where, args...).Scan(&tokens, &usd)
+	return tokens, usd, err
+}
+
+// Spent is what was spent with paid providers since a moment: tokens read and
+// written, and US dollars.
+func (l *Ledger) Spent(ctx context.Context, since time.Time) (tokens int, usd float64, err error) {
+	tokens, usd, err = spent(ctx, l.db.Read, "started >= ?", millis(since))
+	if err != nil {
+		return 0, 0, fmt.Errorf("sum up what was spent: %w", err)
+	}
+	return tokens, usd, nil
+}
+
+// allow says whether a paid call fits all caps.
+func allow(ctx context.Context, tx *sql.Tx, ref Ref, c Call, a Allowance) error {
+	if !c.Paid || !a.Caps.Any() {
+		return nil
+	}
+	dayTokens, dayUSD, err := spent(ctx, tx, "started >= ?", millis(a.Day))
+	if err != nil {
+		return err
+	}
+	jobTokens, jobUSD, err := spent(ctx, tx, "job = ? AND run = ?", ref.ID, ref.Run)
+	if err != nil {
+		return err
+	}
+	checks := []struct {
+		scope       Scope
+		what        string
+		limit       float64
+		used, wants float64
+		show        func(float64) string
+	}{
+		{JobCap, "caps.job_tokens", limitOf(a.Caps.JobTokens), float64(jobTokens), float64(c.SpentTokens), count},
+		{JobCap, "caps.job_usd", limitUSD(a.Caps.JobUSD), jobUSD, c.SpentUSD, dollars},
+		{AloneCap, "caps.day_tokens", limitOf(a.Caps.DayTokens), 0, float64(c.SpentTokens), count},
+		{AloneCap, "caps.day_usd", limitUSD(a.Caps.DayUSD), 0, c.SpentUSD, dollars},
+		{DayCap, "caps.day_tokens", limitOf(a.Caps.DayTokens), float64(dayTokens), float64(c.SpentTokens), count},
+		{DayCap, "caps.day_usd", limitUSD(a.Caps.DayUSD), dayUSD, c.SpentUSD, dollars},
+	}
+	for _, k := range checks {
+		if k.used+k.wants > k.limit {
+			return &CapError{Scope: k.scope, Reason: fmt.Sprintf("%s is %s: %s spent, and this call needs about %s", k.what, k.show(k.limit), k.show(k.used), k.show(k.wants))}
+		}
+	}
+	return nil
+}
+
+func limitOf(n *int) float64 {
+	if n == nil {
+		return math.Inf(1)
+	}
+	return float64(*n)
+}
+
+func limitUSD(x *float64) float64 {
+	if x == nil {
+		return math.Inf(1)
+	}
+	return *x
+}
+
+func count(x float64) string   { return fmt.Sprintf("%.0f tokens", x) }
+func dollars(x float64) string { return fmt.Sprintf("$%.4f", x) }
