@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/provider"
@@ -109,8 +110,8 @@ func TestAWriteHappensWhollyOrNotAtAll(t *testing.T) {
 			return l.CallFailed(ctx, r.Ref(), call, answer("par"), &provider.Error{Kind: provider.Cut, Sent: true}, Price{}, noon)
 		}, ErrStale},
 		{"SetMeta", job.Completed, func(ctx context.Context, l *Ledger, _ Row, _ int64) error { return l.SetMeta(ctx, "k", "v") }, nil},
-		{"Sighted", job.Completed, func(ctx context.Context, l *Ledger, _ Row, _ int64) error {
-			_, err := l.Sighted(ctx, "s.md", noon)
+		{"Sight", job.Completed, func(ctx context.Context, l *Ledger, _ Row, _ int64) error {
+			err := l.Sight(ctx, nil, map[string]time.Time{"s.md": noon})
 			return err
 		}, nil},
 	} {

@@ -278,19 +278,18 @@ func TestMetaAndFirstSightsAreKept(t *testing.T) {
 		}
 	}
 	for _, at := range []time.Time{noon, noon.Add(time.Hour)} {
-		if got, err := l.Sighted(ctx, "a.md", at); err != nil || !got.Equal(noon) {
-			t.Errorf("first seen %v, %v; want %v", got, err, noon)
-		}
+		must(t, l.Sight(ctx, nil, map[string]time.Time{"a.md": at}))
 	}
 	if all, err := l.Sightings(ctx); err != nil || len(all) != 1 || !all["a.md"].Equal(noon) {
 		t.Errorf("first sights %v, %v", all, err)
 	}
-	must(t, l.Unsighted(ctx, "a.md"))
+	must(t, l.Sight(ctx, []string{"a.md", "unknown.md"}, nil))
 	if all, err := l.Sightings(ctx); err != nil || len(all) != 0 {
 		t.Errorf("first sights %v, %v; want none", all, err)
 	}
-	if got, err := l.Sighted(ctx, "a.md", noon.Add(time.Hour)); err != nil || !got.Equal(noon.Add(time.Hour)) {
-		t.Errorf("a forgotten note was first seen %v, %v", got, err)
+	must(t, l.Sight(ctx, []string{"a.md"}, map[string]time.Time{"a.md": noon.Add(time.Hour)}))
+	if all, err := l.Sightings(ctx); err != nil || !all["a.md"].Equal(noon.Add(time.Hour)) {
+		t.Errorf("a forgotten note was first seen %v, %v", all, err)
 	}
 }
 

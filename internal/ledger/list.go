@@ -89,16 +89,27 @@ func (l *Ledger) rows(ctx context.Context, where string, args ...any) ([]Row, er
 	return all, rows.Err()
 }
 
-// Sighted remembers when an unclaimed note was first seen, and returns the first
-// such time of its name.
-func (l *Ledger) Sighted(ctx context.Context, name string, at time.Time) (time.Time, error) {
-	var since int64
-	err := l.db.Write.QueryRowContext(ctx, `INSERT INTO sightings (name, since) VALUES (?, ?)
-		ON CONFLICT (name) DO UPDATE SET since = since RETURNING since`, name, millis(at)).Scan(&since)
+// Sight forgets the first sights of some names, whose notes were claimed or are
+// gone, and then remembers those of others, all in one step. A name that is known
+// keeps its time.
+func (l *Ledger) Sight(ctx context.Context, gone []string, seen map[string]time.Time) error {
+	err := l.inTx(ctx, func(tx *sql.Tx) error {
+		for _, name := range gone {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM sightings WHERE name = ?", name); err != nil {
+				return err
+			}
+		}
+		for name, at := range seen {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO sightings (name, since) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, millis(at)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return at, fmt.Errorf("remember when %s was first seen: %w", name, err)
+		return fmt.Errorf("remember when notes were first seen: %w", err)
 	}
-	return moment(since), nil
+	return nil
 }
 
 // Sightings lists the remembered first sights by name.
@@ -118,12 +129,4 @@ func (l *Ledger) Sightings(ctx context.Context) (map[string]time.Time, error) {
 		all[name] = moment(since)
 	}
 	return all, rows.Err()
-}
-
-// Unsighted forgets a first sight: the note was claimed, or is gone.
-func (l *Ledger) Unsighted(ctx context.Context, name string) error {
-	if _, err := l.db.Write.ExecContext(ctx, "DELETE FROM sightings WHERE name = ?", name); err != nil {
-		return fmt.Errorf("forget when %s was first seen: %w", name, err)
-	}
-	return nil
 }

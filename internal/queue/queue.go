@@ -72,9 +72,10 @@ type Item struct {
 	Sum       [sha256.Size]byte
 
 	info vault.Info
-	// place is FirstSeen by the wall clock. Times with and without a reading of
-	// the monotonic clock have no one order once the wall clock was set.
-	place int64
+	// place is FirstSeen from the queue's beginning on, negative if an earlier
+	// process saw it first. Times with and without a reading of the monotonic clock
+	// have no one order once the wall clock was set.
+	place time.Duration
 }
 
 // Queue scans the queue folder. Its scanning methods are for one goroutine;
@@ -82,6 +83,7 @@ type Item struct {
 type Queue struct {
 	vault *vault.Vault
 	guard time.Duration
+	began time.Time
 	rules job.Rules
 	items map[string]*Item
 	// open holds the names whose status ends by itself, so that a look at what is
@@ -105,14 +107,14 @@ const (
 
 // New returns a Queue over a vault.
 func New(v *vault.Vault, guard time.Duration, rules job.Rules) *Queue {
-	return &Queue{vault: v, guard: guard, rules: rules, items: make(map[string]*Item), open: make(map[string]struct{})}
+	return &Queue{vault: v, guard: guard, began: time.Now(), rules: rules, items: make(map[string]*Item), open: make(map[string]struct{})}
 }
 
 // SawFirst tells from when on a note is known, from an earlier process.
 func (q *Queue) SawFirst(name string, at time.Time) {
 	if it, ok := q.items[name]; ok && at.Before(it.FirstSeen) {
 		q.unready(it)
-		it.FirstSeen, it.place = at, at.UnixNano()
+		it.FirstSeen, it.place = at, at.Sub(q.began)
 		if it.Status == Ready {
 			q.insert(it)
 		}
@@ -164,7 +166,7 @@ func (q *Queue) look(name string, now time.Time) {
 		return
 	}
 	if it == nil {
-		it = &Item{Name: name, FirstSeen: now, place: now.UnixNano()}
+		it = &Item{Name: name, FirstSeen: now, place: now.Sub(q.began)}
 		q.items[name] = it
 	}
 	if it.Status == Taken {

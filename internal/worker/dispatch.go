@@ -153,7 +153,7 @@ func (w *Worker) there(ctx context.Context, h *host, it *queue.Item, now time.Ti
 		return false, nil
 	case !h.Patient:
 		return false, &ledger.End{Reason: fmt.Sprintf("%s cannot be reached: %s", h.Name, h.why()), Advice: "start the host, then retry; or set offline: wait for it in the config"}
-	case now.Sub(w.sighted(ctx, it)) > mostPatience:
+	case now.Sub(w.sighted(it)) > mostPatience:
 		return false, &ledger.End{Reason: fmt.Sprintf("%s could not be reached for %d hours: %s", h.Name, mostPatience/time.Hour, h.why()), Advice: "start the host, then retry"}
 	}
 	w.shows(it, h.waitReason(w.o.Location))
@@ -162,20 +162,15 @@ func (w *Worker) there(ctx context.Context, h *host, it *queue.Item, now time.Ti
 
 // sighted is when a note that waits for a host was first seen, also by an
 // earlier process.
-func (w *Worker) sighted(ctx context.Context, it *queue.Item) time.Time {
+func (w *Worker) sighted(it *queue.Item) time.Time {
 	if row, ok := w.rows[it.Name]; ok {
 		return row.FirstSeen
 	}
 	if at, ok := w.sights[it.Name]; ok {
 		return at
 	}
-	at, err := w.o.Ledger.Sighted(ctx, it.Name, it.FirstSeen)
-	if err != nil {
-		w.o.Log.Error("remember a first sight", "note", it.Name, "error", err)
-		return it.FirstSeen
-	}
-	w.sights[it.Name] = at
-	return at
+	w.sights[it.Name], w.newSights[it.Name] = it.FirstSeen, it.FirstSeen
+	return it.FirstSeen
 }
 
 // unlisted says what is wrong with the models that a note names for a host whose

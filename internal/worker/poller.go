@@ -125,7 +125,8 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 	}
 	w.scanActive(now)
 	w.lookAtCaps(ctx, now)
-	w.forgetWaits(ctx)
+	w.forgetWaits()
+	w.saveSights(ctx)
 	w.tidy(ctx, now)
 	w.mu.Lock()
 	w.polled = now
@@ -207,8 +208,30 @@ func (w *Worker) tidy(ctx context.Context, now time.Time) {
 	}
 }
 
+// unsight forgets when a note was first seen: it was claimed, or is gone.
+func (w *Worker) unsight(name string) {
+	if _, ok := w.sights[name]; ok {
+		delete(w.sights, name)
+		delete(w.newSights, name)
+		w.oldSights = append(w.oldSights, name)
+	}
+}
+
+// saveSights writes down, for all notes at once, since when they wait for a host.
+func (w *Worker) saveSights(ctx context.Context) {
+	if len(w.newSights) == 0 && len(w.oldSights) == 0 {
+		return
+	}
+	if err := w.o.Ledger.Sight(ctx, w.oldSights, w.newSights); err != nil {
+		w.o.Log.Error("save the first sights", "error", err)
+		return // the next look tries again
+	}
+	clear(w.newSights)
+	w.oldSights = nil
+}
+
 // forgetWaits drops what is known of names that are no longer there.
-func (w *Worker) forgetWaits(ctx context.Context) {
+func (w *Worker) forgetWaits() {
 	for name := range w.waits {
 		if w.queue.Item(name) == nil {
 			delete(w.waits, name)
@@ -221,11 +244,7 @@ func (w *Worker) forgetWaits(ctx context.Context) {
 	}
 	for name := range w.sights {
 		if w.queue.Item(name) == nil {
-			if err := w.o.Ledger.Unsighted(ctx, name); err != nil {
-				w.o.Log.Error("forget a first sight", "note", name, "error", err)
-				return
-			}
-			delete(w.sights, name)
+			w.unsight(name)
 		}
 	}
 	for name, row := range w.rows {
@@ -276,11 +295,7 @@ func (w *Worker) settleOutcome(r outcome) {
 		w.recent[r.hash] = now
 		delete(w.forced, r.name)
 	}
-	if _, ok := w.sights[r.name]; ok {
-		if err := w.o.Ledger.Unsighted(context.Background(), r.name); err == nil {
-			delete(w.sights, r.name)
-		}
-	}
+	w.unsight(r.name)
 	if r.claimed {
 		w.queue.Left(r.name, now)
 	} else {

@@ -108,6 +108,8 @@ type Worker struct {
 	waits     map[string]wait       // unclaimed notes that do not run, by name
 	rows      map[string]ledger.Row // jobs that were put back, by file name
 	sights    map[string]time.Time  // first sights that the ledger remembers
+	newSights map[string]time.Time  // those that it does not know yet
+	oldSights []string              // those that it may forget
 	forced    map[string]bool       // notes that the owner wants run whatever is known
 	recent    map[string]time.Time  // when a content was claimed last, by its hash
 	repairs   map[string]*repair    // jobs whose record and file do not agree yet, by id
@@ -161,7 +163,7 @@ type run struct {
 func New(o Options) *Worker {
 	w := &Worker{
 		o: o, hosts: make(map[string]*host),
-		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), forced: make(map[string]bool), recent: make(map[string]time.Time),
+		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), recent: make(map[string]time.Time),
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
 		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),
