@@ -51,6 +51,13 @@ type Spec struct {
 	Priority int
 	// NotBefore is zero for at once.
 	NotBefore time.Time
+	// Context lists the notes to be given before the first prompt, as wikilinks, in
+	// the note's order.
+	Context []string
+	// Lines holds the line of the file, from 1, on which each link of Context and
+	// each embed of the body stands first, by its text; nil without any. It is for
+	// error texts: an embed that is no link in its own step may be missing.
+	Lines map[string]int
 	// Preamble is given to every step; Steps has at least one entry.
 	Preamble string
 	Steps    []Step
@@ -70,6 +77,7 @@ type Step struct {
 // Brief is the Spec without its texts, for lists.
 func (s Spec) Brief() Spec {
 	s.System, s.Preamble = "", ""
+	s.Context, s.Lines = nil, nil
 	steps := make([]Step, len(s.Steps))
 	for i, step := range s.Steps {
 		steps[i] = Step{Title: step.Title, Provider: step.Provider, Model: step.Model}

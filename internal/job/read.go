@@ -77,6 +77,7 @@ func Read(n *note.Note, rules Rules) (Spec, error) {
 	if r.err == nil {
 		r.steps()
 	}
+	r.embeds()
 	if r.err != nil {
 		return Spec{}, r.err
 	}
@@ -130,6 +131,8 @@ func (r *reader) field(f note.Field) {
 		tags, err := f.Strings()
 		r.keep(err)
 		r.spec.Tags = tags
+	case "context":
+		r.context(f)
 	default:
 		r.spec.Unknown = append(r.spec.Unknown, f.Key)
 	}
@@ -221,6 +224,39 @@ func (r *reader) steps() {
 			}
 		}
 		s.Steps = append(s.Steps, step)
+	}
+}
+
+// context takes the notes that go before the first prompt.
+func (r *reader) context(f note.Field) {
+	links, err := f.Links()
+	r.keep(err)
+	for _, l := range links {
+		if l.Target == "" {
+			r.keep(&note.Error{Kind: note.Wrong, Line: l.Line, Key: f.Key,
+				Reason: fmt.Sprintf("%s is this very note, which is sent anyway: name another", l.Text)})
+			return
+		}
+		r.spec.Context = append(r.spec.Context, l.Text)
+		r.stands(l)
+	}
+}
+
+// embeds notes where the embeds of the body stand.
+func (r *reader) embeds() {
+	for _, l := range r.note.Links() {
+		if l.Embed {
+			r.stands(l)
+		}
+	}
+}
+
+func (r *reader) stands(l note.Link) {
+	if r.spec.Lines == nil {
+		r.spec.Lines = make(map[string]int)
+	}
+	if _, ok := r.spec.Lines[l.Text]; !ok {
+		r.spec.Lines[l.Text] = l.Line
 	}
 }
 
