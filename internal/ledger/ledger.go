@@ -74,9 +74,12 @@ type Row struct {
 	Attempt, Steps               int
 	NextProvider                 string
 	Output, Partial              string
-	FirstSeen                    time.Time
-	Claimed, Started, Ended      time.Time
-	Settled, Unclaimed           bool
+	Trace                        string
+	// Sources is JSON that the worker makes: the notes given as context.
+	Sources                 string
+	FirstSeen               time.Time
+	Claimed, Started, Ended time.Time
+	Settled, Unclaimed      bool
 }
 
 // Ref names the row as it is.
@@ -90,7 +93,7 @@ var ErrStale = errors.New("the job has moved on meanwhile")
 var ErrUnknown = errors.New("no such job")
 
 const columns = `id, note_id, name, file, hash, state, reason, advice, job_type, provider, model, title,
-	priority, retry_never, run, attempt, steps, next_provider, output, partial,
+	priority, retry_never, run, attempt, steps, next_provider, output, partial, trace, sources,
 	first_seen, claimed, started, ended, settled, unclaimed`
 
 type scanner interface{ Scan(...any) error }
@@ -99,7 +102,7 @@ func scan(s scanner, further ...any) (Row, error) {
 	var r Row
 	var firstSeen, claimed, started, ended int64
 	err := s.Scan(append([]any{&r.ID, &r.NoteID, &r.Name, &r.File, &r.Hash, &r.State, &r.Reason, &r.Advice, &r.Type, &r.Provider, &r.Model, &r.Title,
-		&r.Priority, &r.RetryNever, &r.Run, &r.Attempt, &r.Steps, &r.NextProvider, &r.Output, &r.Partial,
+		&r.Priority, &r.RetryNever, &r.Run, &r.Attempt, &r.Steps, &r.NextProvider, &r.Output, &r.Partial, &r.Trace, &r.Sources,
 		&firstSeen, &claimed, &started, &ended, &r.Settled, &r.Unclaimed}, further...)...)
 	r.FirstSeen, r.Claimed, r.Started, r.Ended = moment(firstSeen), moment(claimed), moment(started), moment(ended)
 	return r, err
@@ -191,6 +194,16 @@ func (l *Ledger) Begin(ctx context.Context, ref Ref, file, output string, now ti
 	}
 	ref.Attempt++
 	return ref, nil
+}
+
+// Describe notes the trace of a running attempt, and the notes that were given to
+// it as context, as JSON.
+func (l *Ledger) Describe(ctx context.Context, ref Ref, trace, sources string) error {
+	if err := l.exec(ctx, "UPDATE jobs SET trace = ?, sources = ? WHERE id = ? AND run = ? AND attempt = ? AND state = ?",
+		trace, sources, ref.ID, ref.Run, ref.Attempt, job.Active); err != nil {
+		return fmt.Errorf("describe job %s: %w", ref.ID, err)
+	}
+	return nil
 }
 
 // PutBack says that a job waits in the queue again, as file. uncounted takes

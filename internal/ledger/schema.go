@@ -115,5 +115,8 @@ ALTER TABLE calls ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN spent_tokens INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN spent_usd REAL NOT NULL DEFAULT 0;
 CREATE INDEX calls_paid ON calls (started) WHERE paid = 1;
+
+ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '';   -- the id of its last trace
+ALTER TABLE jobs ADD COLUMN sources TEXT NOT NULL DEFAULT ''; -- JSON: the notes that were given as context
 `}
 }

@@ -50,16 +50,14 @@ func (h *Hub) SubscribeAll(after uint64) *Reader {
 // it can be called again.
 func (r *Reader) Next(ctx context.Context) ([]Item, error) {
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		items, changed, err := r.take()
+		items, changed, err := r.take() // what is there goes out, also at the end
 		if err != nil || len(items) > 0 {
 			return items, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -10,6 +10,9 @@
 // prompt (Body), never compared (Content), and the only lines that Annotate
 // changes: every other byte of a note survives it, in its order.
 //
+// Links and Excerpt read any note of a vault, not only job notes, as Obsidian does:
+// which other notes a text names, and the part of a note that a link means.
+//
 // Input is untrusted: size, depth and number of values are bounded, and YAML
 // that refers to itself (anchors, aliases, merge keys) is refused. The package
 // keeps no state and touches no files; a Note is safe for concurrent use.

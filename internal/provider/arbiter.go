@@ -30,7 +30,11 @@ var ErrUnknownProvider = errors.New("no such provider in the configuration")
 // each class in the order in which it came; an endless row of interactive
 // callers would therefore hold up batch for ever, which one owner does not make.
 //
-// An Arbiter is safe for concurrent use and runs no goroutine.
+// While a provider is slowed down its free places are given to nobody; all else
+// holds as ever, and the line is served when it ends.
+//
+// An Arbiter is safe for concurrent use. It runs no goroutine, but has a timer
+// for each provider that is slowed down.
 type Arbiter struct {
 	now   func() time.Time
 	freed chan struct{}
@@ -40,13 +44,17 @@ type Arbiter struct {
 }
 
 // line is one provider: len(held) <= limit always, and nobody waits while
-// len(held) < limit.
+// len(held) < limit and slow is nil.
 type line struct {
 	name    string
 	limit   int
 	held    []*Place
 	waiting []*waiter // interactive ones first
+	slow    *slow     // nil while places are given out
 }
+
+// free says that a place can be given out now.
+func (l *line) free() bool { return len(l.held) < l.limit && l.slow == nil }
 
 // waiter is one blocked Acquire. Whoever grants sets place before it closes
 // granted, under the arbiter's lock.
@@ -78,6 +86,10 @@ type Line struct {
 	Limit   int      `json:"limit"`
 	Held    []Holder `json:"held"`
 	Waiting []Holder `json:"waiting"`
+	// SlowUntil is until when no place is given out, for Reason; zero while
+	// places are.
+	SlowUntil time.Time `json:"slow_until,omitzero"`
+	Reason    string    `json:"reason,omitempty"`
 }
 
 // NewArbiter returns an Arbiter for the named providers and how many calls each
@@ -106,7 +118,7 @@ func (a *Arbiter) Acquire(ctx context.Context, provider string, class Class, who
 	}
 	a.mu.Lock()
 	h := Holder{Who: who, Class: class, Since: a.now()}
-	if len(l.held) < l.limit {
+	if l.free() {
 		p := a.grant(l, h)
 		a.mu.Unlock()
 		return p, nil
@@ -141,7 +153,7 @@ func (a *Arbiter) TryAcquire(provider string, class Class, who string) (*Place, 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(l.held) >= l.limit {
+	if !l.free() {
 		return nil, false
 	}
 	return a.grant(l, Holder{Who: who, Class: class, Since: a.now()}), true
@@ -157,13 +169,21 @@ func (p *Place) Release() {
 	}
 	p.released = true
 	l.held = slices.DeleteFunc(l.held, func(o *Place) bool { return o == p })
-	if len(l.waiting) > 0 {
+	a.serve(l)
+}
+
+// serve gives the free places of l to those who wait, and signals the ones that
+// nobody waits for. The caller holds the lock, and has just made a place free.
+func (a *Arbiter) serve(l *line) {
+	for l.free() && len(l.waiting) > 0 {
 		w := l.waiting[0]
 		l.waiting = slices.Delete(l.waiting, 0, 1)
 		h := w.Holder
 		h.Since = a.now()
 		w.place = a.grant(l, h)
 		close(w.granted)
+	}
+	if !l.free() {
 		return
 	}
 	select {
@@ -189,6 +209,9 @@ func (a *Arbiter) Lines() []Line {
 		l := a.lines[name]
 		out := Line{Name: name, Limit: l.limit,
 			Held: make([]Holder, 0, len(l.held)), Waiting: make([]Holder, 0, len(l.waiting))}
+		if l.slow != nil {
+			out.SlowUntil, out.Reason = l.slow.until, l.slow.reason
+		}
 		for _, p := range l.held {
 			out.Held = append(out.Held, p.holder)
 		}

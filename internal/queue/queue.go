@@ -147,6 +147,10 @@ func (q *Queue) Refresh(names []string, now time.Time) {
 	}
 }
 
+// Conflict says whether a name is that of a copy which Syncthing makes of the
+// losing one of two edits.
+func Conflict(name string) bool { return strings.Contains(name, ".sync-conflict-") }
+
 // Candidate says whether a name could be a job note's. Temporary files of
 // Syncthing and of editors begin with a dot or a tilde.
 func Candidate(name string) bool {
@@ -185,7 +189,7 @@ func (q *Queue) anew(it *Item, info vault.Info, now time.Time) {
 	switch {
 	case !info.Mode.IsRegular():
 		q.set(it, Ignored, "it is not a regular file", time.Time{})
-	case strings.Contains(it.Name, ".sync-conflict-"):
+	case Conflict(it.Name):
 		q.set(it, Ignored, "a conflict copy of two edits: compare it with the other one, keep one", time.Time{})
 	default:
 		q.set(it, Settling, "", now.Add(q.guard))

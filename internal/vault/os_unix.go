@@ -168,6 +168,9 @@ func (o *osFS) ReadDir(dir string) ([]Entry, error) {
 }
 
 func (o *osFS) Lstat(name string) (info Info, err error) {
+	if name == "." {
+		return o.self()
+	}
 	err = o.in("lstat", name, func(dir int, base string) error {
 		var st unix.Stat_t
 		if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -177,6 +180,20 @@ func (o *osFS) Lstat(name string) (info Info, err error) {
 		return nil
 	})
 	return info, err
+}
+
+// self describes the vault itself.
+func (o *osFS) self() (Info, error) {
+	fd, err := o.openDir(".")
+	if err != nil {
+		return Info{}, &fs.PathError{Op: "lstat", Path: ".", Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Info{}, &fs.PathError{Op: "lstat", Path: ".", Err: err}
+	}
+	return infoOf(&st), nil
 }
 
 func (o *osFS) Open(name string) (File, error) {

@@ -1,5 +1,6 @@
 // Package vault is the folder on disk: reads that follow no link, writes that
-// are whole and durable or not there, and moves that never replace.
+// are whole and durable or not there, moves that never replace, and an Index that
+// finds the note a link means.
 //
 // Promise: bytes that were in the vault are never replaced or removed by this
 // package, except its own temporary files and, in Rewrite, a text that the

@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/trace"
 )
 
 // asker asks providers for one attempt of a job, and is the only one who writes
@@ -20,6 +22,9 @@ type asker struct {
 	// place is the place with which the job was claimed, nil once it was used.
 	place  *provider.Place
 	budget *budget
+	// span is the trace's root; steps the job as the note says it, for titles.
+	span  *trace.Span
+	steps job.Spec
 	// reached is the last host that answered at all.
 	reached string
 }
@@ -34,9 +39,14 @@ const (
 // Ask makes a call, and again where that cannot be paid twice or the server asked
 // for it: refused connections, 429, 502, 503 and 504, three tries in all. After
 // anything else the call may have been billed, and is not repeated.
-func (a *asker) Ask(ctx context.Context, step int, name string, req provider.Request, sink provider.Sink) (provider.Answer, error) {
+func (a *asker) Ask(ctx context.Context, step int, name string, req provider.Request, sink provider.Sink) (answer provider.Answer, err error) {
+	if a.steps.Type == job.Chain {
+		below, span := a.span.Step(ctx, step, a.steps.Steps[step-1].Title)
+		ctx = below
+		defer func() { span.End(answer.Text, traceError(ctx, err)) }()
+	}
 	for try := 1; ; try++ {
-		answer, err := a.try(ctx, step, try, name, req, sink)
+		answer, err = a.try(ctx, step, try, name, req, sink)
 		e := asError(err)
 		if err == nil || e == nil || !e.Again() || try == mostTries || a.never && e.Sent || e.Kind == provider.Unreachable && a.w.patient(name) {
 			return answer, err
@@ -49,6 +59,7 @@ func (a *asker) Ask(ctx context.Context, step int, name string, req provider.Req
 			e.Reason += fmt.Sprintf("; it asks to wait %s, which is too long within an attempt", pause.Round(time.Second))
 			return answer, e
 		}
+		a.w.o.Metrics.Retried(name, e.Kind)
 		a.w.o.Log.Warn("asking again", "job", a.row.ID, "provider", name, "reason", e.Reason, "try", try+1, "pause", pause)
 		sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting})
 		timer := time.NewTimer(pause)
@@ -98,9 +109,21 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	if err != nil {
 		return provider.Answer{}, &recordError{err, true}
 	}
-	answer, err := h.Provider.Ask(ctx, req, sink)
+	generation := a.w.o.Tracer.Generation(ctx, trace.Call{Step: step, Try: try, Provider: name, Kind: h.Kind, Request: req})
+	answer, err := h.Provider.Ask(ctx, req, func(e provider.Event) {
+		if e.Kind == provider.TextEvent || e.Kind == provider.ThinkingEvent {
+			generation.FirstToken(time.Now()) // the first counts
+		}
+		sink(e)
+	})
 	a.budget.stop()
 	place.Release()
+	cost := a.cost(h, price, answer)
+	if cost != nil {
+		generation.Cost(*cost)
+	}
+	generation.End(answer, traceError(ctx, err))
+	a.w.o.Metrics.Called(name, req.Model, answer, err, cost)
 	if err == nil {
 		a.reached = name
 		return answer, a.store(keep, call, answer, price)
@@ -118,6 +141,16 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 		return answer, &recordError{err, false}
 	}
 	return answer, e
+}
+
+// cost is what an answer cost, in US dollars: nothing at a host that is not paid,
+// nil where no price is known.
+func (a *asker) cost(h *host, price ledger.Price, answer provider.Answer) *float64 {
+	usd := price.Cost(answer.Usage.Read, answer.Usage.Written)
+	if _, known := h.Prices[answer.Model]; h.Paid && !known && price == (ledger.Price{}) {
+		return nil
+	}
+	return &usd
 }
 
 // unboundedAnswer is how many tokens an answer counts for the caps before it has

@@ -12,6 +12,7 @@ import (
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/jobtype"
 	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 )
@@ -150,6 +151,7 @@ func (w *Worker) claim(jobs context.Context, c ledger.Candidate, l queue.Loaded,
 		w.o.Log.Warn("keys that are not known were kept", "job", row.ID, "note", file, "keys", l.Spec.Unknown)
 	}
 	w.transition(row, queue.Waiting, queue.Active, reason)
+	w.o.Metrics.JobBegan(now.Sub(c.FirstSeen))
 	r.repair = row.ID // until the attempt has its end
 	w.execute(work, cancel, row, l.Spec, place, r)
 	return row.ID
@@ -201,8 +203,11 @@ func (w *Worker) execute(ctx context.Context, cancel context.CancelCauseFunc, ro
 			stream.Publish(e)
 		}
 	}
-	a := &asker{w: w, row: row, never: spec.RetryNever, place: place, budget: budget}
-	result, err := w.runJob(ctx, row, spec, a, sink)
+	ctx, span := w.trace(ctx, row, spec)
+	row.Trace = span.TraceID()
+	a := &asker{w: w, row: row, never: spec.RetryNever, place: place, budget: budget, span: span, steps: spec}
+	result, err := w.runJob(ctx, &row, spec, a, sink)
+	span.End(lastText(result), traceError(ctx, err))
 	if err == nil {
 		end = "stop"
 		r.reached = a.reached
@@ -218,13 +223,16 @@ func (w *Worker) execute(ctx context.Context, cancel context.CancelCauseFunc, ro
 
 // runJob prepares a job and executes it under recover: a panic is a failure of
 // this job alone.
-func (w *Worker) runJob(ctx context.Context, row ledger.Row, spec job.Spec, a *asker, sink provider.Sink) (result job.Result, err error) {
+func (w *Worker) runJob(ctx context.Context, row *ledger.Row, spec job.Spec, a *asker, sink provider.Sink) (result job.Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			w.o.Log.Error("a job panicked", "job", row.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err = errPanic
 		}
 	}()
+	if spec, err = w.prepare(ctx, row, spec); err != nil {
+		return result, err
+	}
 	j := job.Job{ID: row.ID, Run: row.Run, Attempt: row.Attempt, Type: spec.Type, System: spec.System, Temperature: spec.Temperature,
 		MaxTokens: spec.MaxTokens, Preamble: spec.Preamble, Steps: spec.Steps}
 	if j.Stored, err = w.o.Ledger.Stored(ctx, row.ID, ""); err != nil {
@@ -258,7 +266,7 @@ func (w *Worker) complete(ctx context.Context, row ledger.Row, spec job.Spec, re
 		w.o.Log.Error("complete", "job", row.ID, "error", err)
 		calls = nil // the output is worth more than its list of earlier calls
 	}
-	path, err := w.writeOutput(row.Output, row.Run, render(report{row: row, spec: spec, result: result, calls: calls, finish: "stop", location: w.o.Location}))
+	path, err := w.writeOutput(row.Output, row.Run, "stop", render(w.report(row, spec, result, calls, "stop", "")))
 	if err != nil {
 		w.o.Log.Error("write the output note", "job", row.ID, "output", row.Output, "error", err)
 		w.end(ctx, row, ledger.End{
@@ -274,12 +282,14 @@ func (w *Worker) complete(ctx context.Context, row ledger.Row, spec job.Spec, re
 // completed writes down that the output is durable, and settles the note.
 func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r *outcome) {
 	now := time.Now()
-	if err := w.o.Ledger.Complete(ctx, row.Ref(), row.State, row.Output, reason, now, nil); err != nil {
+	from := row.State
+	row.State, row.Reason, row.Ended = job.Completed, reason, now
+	if err := w.o.Ledger.Complete(ctx, row.Ref(), from, row.Output, reason, now, w.ping(ctx, row)); err != nil {
 		w.o.Log.Error("complete", "job", row.ID, "error", err)
 		r.repair = row.ID
 		return
 	}
-	row.State, row.Reason, row.Ended = job.Completed, reason, now
+	w.ended(row)
 	w.settle(ctx, row, position{queue.Active, row.File}, r)
 }
 
@@ -336,6 +346,11 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 		w.putBack(keep, row, fmt.Sprintf("%s cannot be reached: %s", e.Provider, strings.TrimPrefix(e.Reason, "unreachable: ")), e.Provider, r)
 		return
 	}
+	var bad *note.Error
+	if errors.As(err, &bad) { // a link that leads nowhere
+		w.end(keep, row, ledger.End{Reason: bad.Error(), Advice: "mend the link in the note, then retry"}, job.Fail, r)
+		return
+	}
 	if e != nil && e.Kind == provider.Unreachable {
 		r.unreachable, r.hostErr = e.Provider, e
 	}
@@ -375,7 +390,7 @@ func (w *Worker) partial(ctx context.Context, row ledger.Row, spec job.Spec, res
 	if err != nil {
 		w.o.Log.Error("write the partial output", "job", row.ID, "error", err)
 	}
-	path, err := w.writeOutput(row.Output, row.Run, render(report{row: row, spec: spec, result: result, calls: calls, finish: finishPartial, reason: reason, location: w.o.Location}))
+	path, err := w.writeOutput(row.Output, row.Run, finishPartial, render(w.report(row, spec, result, calls, finishPartial, reason)))
 	if err != nil {
 		w.o.Log.Error("write the partial output", "job", row.ID, "error", err)
 		return ""
@@ -428,13 +443,16 @@ func (w *Worker) endAt(ctx context.Context, row ledger.Row, at position, end led
 	if event == job.Cancel {
 		record = w.o.Ledger.Cancel
 	}
-	if err := record(ctx, row.Ref(), row.State, end, now); err != nil {
-		w.o.Log.Error("end", "job", row.ID, "reason", end.Reason, "error", err)
-		r.repair, r.ending, r.ledgerErr = row.ID, &ending{row: row, at: at, end: end, event: event}, err
-		return
-	}
+	before := row
 	row.State, _ = job.Next(row.State, event)
 	row.Reason, row.Advice, row.Partial, row.Output, row.Ended = end.Reason, end.Advice, end.Partial, "", now
+	end.Ping = w.ping(ctx, row)
+	if err := record(ctx, before.Ref(), before.State, end, now); err != nil {
+		w.o.Log.Error("end", "job", row.ID, "reason", end.Reason, "error", err)
+		r.repair, r.ending, r.ledgerErr = row.ID, &ending{row: before, at: at, end: end, event: event}, err
+		return
+	}
+	w.ended(row)
 	w.settle(ctx, row, at, r)
 }
 
@@ -483,7 +501,9 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 			w.endWaiting(ctx, waiting, l, end, job.Fail, &r)
 			return nil
 		}
-		var row ledger.Row
+		row := ledger.Row{NoteID: item.Spec.ID, Name: item.Name, File: item.Name, State: job.Failed, Type: item.Spec.Type, Provider: item.Spec.Provider,
+			Model: item.Spec.Model, Title: item.Spec.Title, Reason: end.Reason, Advice: end.Advice, FirstSeen: item.FirstSeen, Ended: time.Now()}
+		end.Ping = w.ping(ctx, row)
 		switch {
 		case l.Info.Inode == 0:
 			return nil // gone, or it cannot be read: the scanner looks again
@@ -499,6 +519,7 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 			r.ledgerErr = err
 			return nil
 		}
+		w.ended(row)
 		w.settle(ctx, row, position{queue.Waiting, item.Name}, &r)
 		return nil
 	})

@@ -176,6 +176,7 @@ func fromRow(r ledger.Row) control.Job {
 // fromRow adds what is known of a running job.
 func (w *Worker) fromRow(r ledger.Row) control.Job {
 	j := fromRow(r)
+	j.Trace = w.o.Tracer.Link(r.Trace)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if running := w.running[r.ID]; running != nil && j.State == string(job.Active) {

@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/prepare"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/vault"
 )
@@ -32,19 +34,27 @@ func (w *Worker) outputName(row ledger.Row, spec job.Spec, now time.Time) string
 	return path.Join(queue.Outputs, now.UTC().Format("20060102T150405Z")+"-"+vault.Slug(title, 80)+"-"+row.Run+".md")
 }
 
-// writeOutput makes an output note. If its name is taken by this very run's note
-// that one stands; if by another, the name is changed.
-func (w *Worker) writeOutput(name, run string, data []byte) (string, error) {
-	err := w.o.Vault.Write(name, data)
-	if errors.Is(err, fs.ErrExist) {
-		if w.holdsRun(name, run) != "" {
-			return name, nil
+// writeOutput makes an output note. If its name is taken by a note of this very run
+// with the same finish, that one stands; if by another, the name is changed.
+func (w *Worker) writeOutput(name, run, finish string, data []byte) (string, error) {
+	for n := 1; ; n++ {
+		path := name
+		if n > 1 {
+			path = vault.WithSuffix(name, strconv.Itoa(n))
 		}
-		name = vault.WithSuffix(name, run)
-		err = w.o.Vault.Write(name, data)
+		err := w.o.Vault.Write(path, data)
+		if !errors.Is(err, fs.ErrExist) || n == mostNames {
+			return path, err
+		}
+		if w.holdsRun(path, run) == finish {
+			return path, nil
+		}
 	}
-	return name, err
 }
+
+// mostNames bounds the names that are tried for an output note. They hold the
+// run's id, so that a second one is rare already.
+const mostNames = 9
 
 // holdsRun returns the finish of the output note at name if it is of this run,
 // "" if it is not or cannot be read.
@@ -86,6 +96,8 @@ type report struct {
 	finish   string // of the whole: stop or partial
 	reason   string // why it is partial
 	location *time.Location
+	sources  []prepare.Source // the notes that were given as context
+	trace    string           // where its trace is shown, "" for nowhere
 }
 
 // render makes an output note: what answered, what it took, the answer.
@@ -101,6 +113,17 @@ func render(r report) []byte {
 		fmt.Fprintf(&b, "> [!warning] Not a whole answer\n> %s\n\n", oneLine(r.reason))
 	}
 	r.history(&b)
+	if len(r.sources) > 0 {
+		b.WriteString("> [!info]- Notes that were read\n")
+		for _, s := range r.sources {
+			name := s.Path
+			if s.Heading != "" {
+				name += "#" + s.Heading
+			}
+			fmt.Fprintf(&b, "> - %s: at least %d tokens, %d bytes, sha256 %s\n", oneLine(name), s.Tokens, s.Bytes, s.Hash)
+		}
+		b.WriteString("\n")
+	}
 	var thoughts strings.Builder
 	for i, s := range r.result.Steps {
 		title := s.Step.Title
@@ -126,7 +149,7 @@ func render(r report) []byte {
 
 func (r report) fields(folder string) []note.KV {
 	var last job.StepResult
-	var sent, read, written, context int
+	var sent, read, written, window int
 	var load, took time.Duration
 	var digests, answered []string
 	for _, s := range r.result.Steps {
@@ -134,7 +157,7 @@ func (r report) fields(folder string) []note.KV {
 		sent += s.Answer.Usage.Estimate
 		read += s.Answer.Usage.Read
 		written += s.Answer.Usage.Written
-		context = max(context, s.Answer.Context)
+		window = max(window, s.Answer.Context)
 		load += s.Answer.Load
 		took += s.Answer.Took
 		answered = addNew(answered, s.Answer.Provider+"/"+s.Answer.Model)
@@ -173,8 +196,8 @@ func (r report) fields(folder string) []note.KV {
 		note.KV{Key: "tokens_read", Value: read},
 		note.KV{Key: "tokens_written", Value: written},
 	)
-	if context > 0 {
-		fields = append(fields, note.KV{Key: "context", Value: context})
+	if window > 0 {
+		fields = append(fields, note.KV{Key: "context_size", Value: window})
 	}
 	fields = append(fields,
 		note.KV{Key: "seconds", Value: seconds(took)},
@@ -192,6 +215,20 @@ func (r report) fields(folder string) []note.KV {
 	)
 	if n := len(r.earlier()); n > 0 {
 		fields = append(fields, note.KV{Key: "earlier_calls_maybe_billed", Value: n})
+	}
+	var context []string
+	for _, s := range r.sources {
+		name := link(s.Path)
+		if s.Heading != "" {
+			name = "[[" + strings.TrimSuffix(s.Path, ".md") + "#" + s.Heading + "]]"
+		}
+		context = append(context, name)
+	}
+	if len(context) > 0 {
+		fields = append(fields, note.KV{Key: "context_notes", Value: context})
+	}
+	if r.trace != "" {
+		fields = append(fields, note.KV{Key: "trace", Value: r.trace})
 	}
 	if len(r.spec.Tags) > 0 {
 		fields = append(fields, note.KV{Key: "tags", Value: r.spec.Tags})

@@ -27,13 +27,12 @@ type owner struct {
 	seen vault.Info // the file as it was when it was last read and found ours
 }
 
-// takeVault makes the vault ours. It refuses one that another state folder has,
-// unless takeOver.
-func takeVault(v *vault.Vault, stateID, host string, takeOver bool) (owner, error) {
+// mayTake returns the vault's owner so far, and refuses a vault that another state
+// folder has, unless takeOver. A vault that nobody had gets its id here.
+func mayTake(v *vault.Vault, stateID string, takeOver bool) (owner, error) {
 	old, _, err := readOwner(v)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		old = owner{VaultID: job.NewRun() + job.NewRun()}
 	case err != nil && !takeOver:
 		return owner{}, fmt.Errorf("the vault's owner file %s cannot be read: %w; if no other worker has this vault, start with --take-over", ownerFile, err)
 	case err == nil && old.StateID != stateID && !takeOver:
@@ -42,6 +41,15 @@ func takeVault(v *vault.Vault, stateID, host string, takeOver bool) (owner, erro
 	}
 	if old.VaultID == "" {
 		old.VaultID = job.NewRun() + job.NewRun()
+	}
+	return old, nil
+}
+
+// takeVault makes the vault ours.
+func takeVault(v *vault.Vault, stateID, host string, takeOver bool) (owner, error) {
+	old, err := mayTake(v, stateID, takeOver)
+	if err != nil {
+		return owner{}, err
 	}
 	mine := owner{VaultID: old.VaultID, StateID: stateID, Host: host, Started: time.Now().UTC().Truncate(time.Second)}
 	if err := mine.write(v); err != nil {

@@ -125,6 +125,7 @@ func (w *Worker) look(ctx context.Context, now time.Time) bool {
 	}
 	w.scanActive(now)
 	w.lookAtCaps(ctx, now)
+	w.tellOfNotes(ctx, now)
 	w.forgetWaits()
 	w.saveSights(ctx)
 	w.tidy(ctx, now)
@@ -284,6 +285,7 @@ func (w *Worker) settleOutcome(r outcome) {
 			w.queue.Restore(it)
 			k := w.verdict(it, *r.held)
 			w.waits[r.name] = k
+			w.tell(context.Background(), r.name, it.Spec.Title, k.reason, ledger.PingKind(k.state), it.Sum)
 			w.o.Log.Warn("not claimed", "note", r.name, "job", r.held.Row.ID, "state", k.state, "reason", k.reason)
 			if r.held.Row.ID != "" {
 				w.announce(r.held.Row.ID, k.state)

@@ -107,6 +107,10 @@ func (w *Worker) start(ctx context.Context) error {
 			return fmt.Errorf("the vault's folder %s cannot be used: %w; `runner init` makes what is missing", dir, err)
 		}
 	}
+	// Before anything is written: two that probe at once would meet each other.
+	if _, err := mayTake(w.o.Vault, w.o.StateID, w.o.TakeOver); err != nil {
+		return err
+	}
 	if err := w.o.Vault.Probe(queue.Folders()...); err != nil {
 		return err
 	}
@@ -454,7 +458,7 @@ func (w *Worker) scanStrays(entries []vault.Entry, owned map[string]bool, claimi
 			continue
 		}
 		reason := "it lies in " + queue.Active + " and the ledger does not know it: it may have been billed already; retry runs it, cancel ends it"
-		if strings.Contains(e.Name, ".sync-conflict-") {
+		if queue.Conflict(e.Name) {
 			reason = "a conflict copy of two edits: compare it with the other one, keep one"
 		}
 		w.strays[e.Name] = stray{since: now, reason: reason, info: info}

@@ -26,14 +26,20 @@ import (
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/metrics"
+	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/notify"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/trace"
 	"davidcockson.com/runner/internal/vault"
 )
 
 // Host is a configured provider as the worker needs it.
 type Host struct {
-	Name     string
+	Name string
+	// Kind is its kind in the configuration, for traces.
+	Kind     string
 	Provider provider.Provider
 	// Models in the order of the config; empty: whatever the server lists.
 	Models []string
@@ -71,6 +77,12 @@ type Options struct {
 	Hostname, Version, StateID string
 	// TakeOver takes the vault from a worker with another state folder.
 	TakeOver bool
+	// Tracer, Metrics and Outbox may be nil: nothing is traced, counted or told.
+	Tracer  *trace.Tracer
+	Metrics *metrics.Metrics
+	Outbox  *notify.Outbox
+	// VaultName is the vault's name on the owner's devices, for links.
+	VaultName string
 	// StateFree is the free space of the state folder in bytes.
 	StateFree func() (int64, error)
 	// Watch tells names that changed in the queue folder; nil or a closed channel
@@ -102,6 +114,7 @@ const (
 type Worker struct {
 	o     Options
 	queue *queue.Queue
+	index *vault.Index     // safe for all
 	hosts map[string]*host // the map is fixed; each host is the poller's
 
 	// The poller's own, touched by no other goroutine:
@@ -119,6 +132,7 @@ type Worker struct {
 	lastTidy  time.Time
 	ready     chan struct{} // closed once the start is done
 	changed   map[string]struct{}
+	told      map[string]bool // notes in the queue of which the owner was told, by the ping's key
 	rescan    bool
 	owner     owner
 	capped    string        // why nothing is claimed for paid hosts today, "" if something is
@@ -163,7 +177,7 @@ type run struct {
 func New(o Options) *Worker {
 	w := &Worker{
 		o: o, hosts: make(map[string]*host),
-		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), recent: make(map[string]time.Time),
+		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), told: make(map[string]bool), recent: make(map[string]time.Time),
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
 		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),
@@ -175,6 +189,7 @@ func New(o Options) *Worker {
 		w.hosts[h.Name] = newHost(h)
 	}
 	w.queue = queue.New(o.Vault, o.Guard, rules)
+	w.index = vault.NewIndex(o.Vault, note.Aliases, queue.Waiting, queue.Active, queue.Completed, queue.Failed)
 	return w
 }
 
@@ -252,6 +267,18 @@ func (w *Worker) pause(reason string) {
 func (w *Worker) transition(row ledger.Row, from, to, reason string) {
 	w.o.Log.Info("moved", "job", row.ID, "note", row.File, "from", from, "to", to, "reason", reason, "attempt", row.Attempt, "run", row.Run)
 	w.announce(row.ID, to)
+}
+
+// ended counts a job that came to its end, and wakes who tells of it.
+func (w *Worker) ended(row ledger.Row) {
+	began := row.Started
+	if began.IsZero() {
+		began = row.Ended
+	}
+	w.o.Metrics.JobEnded(string(row.Type), row.Provider, string(row.State), row.Ended.Sub(began))
+	if w.o.Outbox != nil {
+		w.o.Outbox.Wake()
+	}
 }
 
 func (w *Worker) announce(id, state string) {

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 // chatRequest is the body of /api/chat. Without messages it only loads the
@@ -93,7 +94,7 @@ func unsent(err error) error {
 func (c *call) load(ctx context.Context) error {
 	begin := time.Now()
 	var reply chunk
-	d := &deadline{c.p.deadlines.Load, "the model was not loaded within %s", "load"}
+	d := &wire.Deadline{Length: c.p.deadlines.Load, What: "the model was not loaded within %s", Key: "load"}
 	err := c.p.fetch(ctx, d, http.MethodPost, "api/chat", chatRequest{
 		Model:   c.req.Model,
 		Options: options{NumCtx: c.answer.Context},
@@ -114,9 +115,9 @@ func (c *call) load(ctx context.Context) error {
 // ask sends the prompt and reads the answer.
 func (c *call) ask(ctx context.Context) error {
 	c.asked = time.Now()
-	firstByte := &deadline{c.p.deadlines.ForPrompt(c.answer.Usage.Estimate), "no first byte within %s after the model was loaded", "first_byte"}
-	w := newWatch(ctx, firstByte)
-	defer w.stop()
+	firstByte := &wire.Deadline{Length: c.p.deadlines.ForPrompt(c.answer.Usage.Estimate), What: "no first byte within %s after the model was loaded", Key: "first_byte"}
+	w := wire.NewWatch(ctx, firstByte)
+	defer w.Stop()
 	resp, err := c.p.send(w, http.MethodPost, "api/chat", chatRequest{
 		Model:    c.req.Model,
 		Messages: c.req.Messages,
@@ -132,7 +133,7 @@ func (c *call) ask(ctx context.Context) error {
 	}
 	defer resp.Body.Close()
 	var last chunk
-	err = readStream(&watched{resp.Body, w, &deadline{c.p.deadlines.Silence, "no further piece of the answer within %s", "silence"}}, func(next chunk) {
+	err = readStream(&watched{resp.Body, w, &wire.Deadline{Length: c.p.deadlines.Silence, What: "no further piece of the answer within %s", Key: "silence"}}, func(next chunk) {
 		c.take(next)
 		last = next
 	})
@@ -145,20 +146,20 @@ func (c *call) ask(ctx context.Context) error {
 // watched gives the server a new deadline with each piece that it sends.
 type watched struct {
 	io.Reader
-	watch   *watch
-	silence *deadline
+	watch   *wire.Watch
+	silence *wire.Deadline
 }
 
 func (r *watched) Read(data []byte) (int, error) {
 	n, err := r.Reader.Read(data)
 	if n > 0 {
-		r.watch.within(r.silence)
+		r.watch.Within(r.silence)
 	}
 	return n, err
 }
 
 // broken explains a stream that ended without its end marker.
-func broken(w *watch, err error) error {
+func broken(w *wire.Watch, err error) error {
 	e := &provider.Error{Kind: provider.Malformed, Reason: err.Error(), Sent: true, Cause: err}
 	said, ok := errors.AsType[lineError](err)
 	switch {
@@ -168,7 +169,7 @@ func broken(w *watch, err error) error {
 		e.Reason = errMalformed.Error() // its cause quotes the server
 	case errors.Is(err, errLongLine), errors.Is(err, errTooMuch):
 	case w.Err() != nil:
-		e = w.ended()
+		e = w.Ended()
 		e.Sent = true
 	case errors.Is(err, errNoEnd):
 		e.Kind = provider.Unfinished

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 // checkWords holds every text for the owner against what may not be in it.
@@ -263,7 +264,7 @@ func TestNoConnection(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				p.client.Transport = newTransport(p.deadlines.Connect, test.dial)
+				p.client.Transport = wire.NewTransport(p.deadlines.Connect, test.dial)
 				answer, err := p.Ask(t.Context(), ask("tiny"), ignore)
 				_, listed := p.Models(t.Context())
 				for what, err := range map[string]error{"Ask": err, "Ping": p.Ping(t.Context()), "Models": listed} {
@@ -301,7 +302,7 @@ func TestAHostThatIsLostBetweenLoadAndAnswer(t *testing.T) {
 	p := s.provider(t, nil)
 	dials := 0
 	through := p.client.Transport.(*http.Transport).DialContext
-	p.client.Transport = newTransport(time.Second, func(ctx context.Context, network, address string) (net.Conn, error) {
+	p.client.Transport = wire.NewTransport(time.Second, func(ctx context.Context, network, address string) (net.Conn, error) {
 		if dials++; dials == 4 { // after list, description and load
 			return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 		}
@@ -329,29 +330,6 @@ func TestClean(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if got := clean(test.text); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	for _, test := range []struct {
-		name, value string
-		want        time.Duration
-	}{
-		{"seconds", "7", 7 * time.Second},
-		{"a date", "Tue, 24 Nov 2026 12:01:00 GMT", time.Minute},
-		{"a date that is over", "Tue, 24 Nov 2026 11:00:00 GMT", 0},
-		{"nothing", "", 0},
-		{"a word", "soon", 0},
-		{"less than nothing", "-7", 0},
-		{"more than a day", "4000000000", 24 * time.Hour},
-		{"more than can be counted", "99999999999999999999", 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := retryAfter(test.value, now); got != test.want {
-				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 // defaultContext is the num_ctx, in tokens, of a model that the configuration
@@ -85,7 +86,7 @@ func (p *Provider) Ping(ctx context.Context) error {
 	var reply struct {
 		Version string `json:"version"`
 	}
-	d := &deadline{p.deadlines.Connect, "no answer within %s", "connect"}
+	d := &wire.Deadline{Length: p.deadlines.Connect, What: "no answer within %s", Key: "connect"}
 	if err := p.fetch(ctx, d, http.MethodGet, "api/version", nil, &reply); err != nil {
 		return p.named(err, "")
 	}
@@ -101,7 +102,7 @@ func (p *Provider) Ping(ctx context.Context) error {
 
 func (p *Provider) list(ctx context.Context, path string) (listing, error) {
 	var reply listing
-	d := &deadline{p.deadlines.FirstByte, "no list of models within %s", "first_byte"}
+	d := &wire.Deadline{Length: p.deadlines.FirstByte, What: "no list of models within %s", Key: "first_byte"}
 	err := p.fetch(ctx, d, http.MethodGet, path, nil, &reply)
 	return reply, err
 }
@@ -133,7 +134,7 @@ func (p *Provider) ownContext(ctx context.Context, model, digest string) (int, e
 		return known.length, nil
 	}
 	var reply description
-	d := &deadline{p.deadlines.FirstByte, "no description of the model within %s", "first_byte"}
+	d := &wire.Deadline{Length: p.deadlines.FirstByte, What: "no description of the model within %s", Key: "first_byte"}
 	if err := p.fetch(ctx, d, http.MethodPost, "api/show", map[string]string{"model": model}, &reply); err != nil {
 		return 0, err
 	}

@@ -24,6 +24,7 @@ import (
 	"sync"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 // Config describes one host.
@@ -58,7 +59,7 @@ var _ provider.Provider = (*Provider)(nil)
 
 // New checks the configuration. It reaches for nothing on the network.
 func New(c Config) (*Provider, error) {
-	base, err := parseURL(c.URL)
+	base, err := wire.ParseURL(c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", c.Name, err)
 	}
@@ -84,7 +85,7 @@ func New(c Config) (*Provider, error) {
 		name: c.Name,
 		base: base,
 		client: &http.Client{
-			Transport:     newTransport(d.Connect, new(net.Dialer).DialContext),
+			Transport:     wire.NewTransport(d.Connect, new(net.Dialer).DialContext),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		deadlines: d,
@@ -92,25 +93,6 @@ func New(c Config) (*Provider, error) {
 		agent:     agent,
 		described: make(map[string]described),
 	}, nil
-}
-
-// parseURL says what is wrong with a URL without repeating it: it may hold a
-// password.
-func parseURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return nil, errors.New("url cannot be read")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("url must begin with http:// or https://")
-	case u.User != nil:
-		return nil, errors.New("url must not hold a user or a password")
-	case u.Hostname() == "":
-		return nil, errors.New("url must name a host")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("url must not hold a query or a fragment")
-	}
-	return u, nil
 }
 
 // named completes an error with who it is about.

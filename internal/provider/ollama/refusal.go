@@ -5,18 +5,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 const (
-	maxErrorBody  = 64 << 10 // bytes read of an error's body
-	maxErrorText  = 200      // runes of it that are shown
-	maxRetryAfter = 24 * time.Hour
+	maxErrorBody = 64 << 10 // bytes read of an error's body
 
 	adviceURL = "check the provider's url: it must be that of Ollama itself, without /api or /v1"
 )
@@ -58,7 +55,7 @@ func (p *Provider) refusal(resp *http.Response) *provider.Error {
 		e.Kind = provider.TooLong
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
 		e.Kind = provider.Busy
-		e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		e.RetryAfter = wire.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	case code < 500:
 		e.Kind = provider.Refused
 	case code == http.StatusBadGateway, code == http.StatusGatewayTimeout:
@@ -72,24 +69,11 @@ func (p *Provider) refusal(resp *http.Response) *provider.Error {
 	return e
 }
 
-// retryAfter reads the header of that name (RFC 9110, 10.2.3): seconds or a
-// date. It returns 0 for one that says nothing, and a day at most.
-func retryAfter(value string, now time.Time) time.Duration {
-	value = strings.TrimSpace(value)
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
-}
-
 // clean makes one short line of an error text of the server, without anything
 // that looks like a path or a URL. A path may hold blanks, so all between the
 // first such word and the last goes with them.
 func clean(text string) string {
-	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
+	words := wire.Words(text)
 	first, last := -1, -1
 	for i, word := range words {
 		if strings.ContainsAny(word, `/\`) {
@@ -102,9 +86,5 @@ func clean(text string) string {
 	if first >= 0 {
 		words = append(append(words[:first:first], "[path]"), words[last+1:]...)
 	}
-	line := []rune(strings.Join(words, " "))
-	if len(line) > maxErrorText {
-		line = append(line[:maxErrorText-1], '…')
-	}
-	return string(line)
+	return wire.Line(words)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/provider/wire"
 )
 
 // reply writes an answer to one request, as bytes. The connection is closed
@@ -70,7 +71,7 @@ func (s *server) provider(t *testing.T, change func(*Config)) *Provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.client.Transport = newTransport(config.Deadlines.Connect, func(context.Context, string, string) (net.Conn, error) {
+	p.client.Transport = wire.NewTransport(config.Deadlines.Connect, func(context.Context, string, string) (net.Conn, error) {
 		client, conn := net.Pipe()
 		s.running.Go(func() { s.serve(conn) })
 		return client, nil

@@ -183,6 +183,9 @@ func (m *Mem) ReadDir(dir string) (entries []vault.Entry, err error) {
 
 func (m *Mem) Lstat(name string) (info vault.Info, err error) {
 	defer m.lock("lstat", name, &err)()
+	if name == "." {
+		return m.root.info(), nil
+	}
 	_, _, n, err := m.have(name)
 	if err != nil {
 		return vault.Info{}, err
