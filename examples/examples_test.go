@@ -5,14 +5,19 @@ package examples_test
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"davidcockson.com/runner/examples"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/queue"
+	"davidcockson.com/runner/internal/vault"
 )
 
 // rules are those of a configuration as the documentation shows it.
@@ -22,33 +27,47 @@ var rules = job.Rules{Providers: []job.ProviderRule{
 	{Name: "echo", Models: []string{"echo", "slow", "cut", "busy", "silent"}},
 }}
 
+const (
+	coreFolder      = examples.Templates
+	templaterFolder = "runner-examples/Templater"
+	quickAddFolder  = "runner-examples/QuickAdd"
+)
+
 func TestTemplates(t *testing.T) {
+	// The line with the id, as each plugin writes a moment.
+	ids := map[string]string{
+		coreFolder:      `id: '{{date:YYYYMMDD}}{{time:HHmmss}}'`,
+		templaterFolder: `id: '<% tp.date.now("YYYYMMDDHHmmss") %>'`,
+		quickAddFolder:  `id: '{{DATE:YYYYMMDDHHmmss}}'`,
+	}
 	types := map[string]job.Type{
-		"text.md":                job.Text,
-		"text with every key.md": job.Text,
-		"chain.md":               job.Chain,
-		"research.md":            job.Research,
+		coreFolder + "/Runner text.md":                      job.Text,
+		coreFolder + "/Runner text with every key.md":       job.Text,
+		coreFolder + "/Runner chain.md":                     job.Chain,
+		coreFolder + "/Runner research.md":                  job.Research,
+		templaterFolder + "/Runner text (Templater).md":     job.Text,
+		templaterFolder + "/Runner chain (Templater).md":    job.Chain,
+		templaterFolder + "/Runner research (Templater).md": job.Research,
+		quickAddFolder + "/Runner text (QuickAdd).md":       job.Text,
+		quickAddFolder + "/Runner chain (QuickAdd).md":      job.Chain,
+		quickAddFolder + "/Runner research (QuickAdd).md":   job.Research,
 	}
-	files, err := filepath.Glob(filepath.Join("vault", "_templates", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		name := filepath.Base(file)
-		t.Run(name, func(t *testing.T) {
-			want, known := types[name]
+	for _, file := range exampleFiles(t) {
+		idLine, isTemplate := ids[path.Dir(file)]
+		if !isTemplate {
+			continue
+		}
+		t.Run(file, func(t *testing.T) {
+			want, known := types[file]
 			if !known {
 				t.Fatalf("say in this test which job type it is")
 			}
-			delete(types, name)
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+			delete(types, file)
+			text := readExample(t, file)
+			if !strings.Contains(text, "\n"+idLine+"\n") {
+				t.Errorf("it has no line %q", idLine)
 			}
-			if idLine := "\nid: '{{date:YYYYMMDD}}{{time:HHmmss}}'\n"; !strings.Contains(string(text), idLine) {
-				t.Errorf("it has no line %q", strings.TrimSpace(idLine))
-			}
-			spec := checkExample(t, fill(string(text)))
+			spec := checkExample(t, fill(text))
 			if spec.Type != want {
 				t.Errorf("job_type is %q, want %q", spec.Type, want)
 			}
@@ -60,8 +79,62 @@ func TestTemplates(t *testing.T) {
 			}
 		})
 	}
-	for name := range types {
-		t.Errorf("there is no %s", name)
+	for file := range types {
+		t.Errorf("there is no %s", file)
+	}
+}
+
+// Syncthing ignores our temporary files, and nothing else of ours.
+func TestStignore(t *testing.T) {
+	var lines []string
+	for line := range strings.Lines(readExample(t, ".stignore")) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+			lines = append(lines, line)
+		}
+	}
+	if want := "/" + vault.TempDir; len(lines) != 1 || lines[0] != want {
+		t.Errorf(".stignore ignores %q, want %q alone", lines, want)
+	}
+}
+
+// The links of the page that explains the rest lead somewhere, and the folders
+// that it names are those of the queue.
+func TestStartPage(t *testing.T) {
+	text := readExample(t, "runner-examples/Start here.md")
+	names := make(map[string]bool)
+	for _, file := range exampleFiles(t) {
+		names[strings.TrimSuffix(path.Base(file), ".md")] = true
+	}
+	views := make(map[string]bool)
+	for _, v := range readBase(t).Views {
+		views[v.Name] = true
+	}
+	links := note.Links(text)
+	if len(links) == 0 {
+		t.Fatal("it links to nothing")
+	}
+	linked := make(map[string]bool)
+	for _, l := range links {
+		if !names[l.Target] {
+			t.Errorf("%s leads nowhere", l.Text)
+		}
+		for _, view := range l.Headings {
+			if !views[view] {
+				t.Errorf("%s: the base has no such view", l.Text)
+			}
+		}
+		linked[l.Target] = true
+	}
+	for _, file := range exampleFiles(t) {
+		name := strings.TrimSuffix(path.Base(file), ".md")
+		if !strings.HasPrefix(file, ".") && name != "Start here" && !linked[name] {
+			t.Errorf("it does not link to %s", name)
+		}
+	}
+	for _, folder := range queue.Folders() {
+		if !strings.Contains(text, "| `"+folder+"/` |") {
+			t.Errorf("it does not tell of %s", folder)
+		}
 	}
 }
 
@@ -87,9 +160,43 @@ func TestNotesInTheDocumentation(t *testing.T) {
 	}
 }
 
-// fill does what core Templates does with its placeholders.
+// exampleFiles lists the files of the example vault.
+func exampleFiles(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := fs.WalkDir(examples.Vault(), ".", func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			files = append(files, file)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func readExample(t *testing.T, file string) string {
+	t.Helper()
+	text, err := fs.ReadFile(examples.Vault(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fill does what each plugin does with its placeholders: core Templates
+// (help.obsidian.md, Templates), Templater (silentvoid13.github.io/Templater, date
+// and file module; a move inserts nothing), QuickAdd (quickadd.obsidian.guide,
+// Format syntax; a value is what its user types).
 func fill(text string) string {
-	return strings.NewReplacer("{{date:YYYYMMDD}}", "20261124", "{{time:HHmmss}}", "181205").Replace(text)
+	text = strings.NewReplacer(
+		"{{date:YYYYMMDD}}", "20261124", "{{time:HHmmss}}", "181205",
+		`<% tp.date.now("YYYYMMDDHHmmss") %>`, "20261124181205",
+		`<% await tp.file.move("_queue/" + tp.file.title) %>`, "",
+		"{{DATE:YYYYMMDDHHmmss}}", "20261124181205",
+	).Replace(text)
+	return regexp.MustCompile(`\{\{VALUE:[a-z ]+\}\}`).ReplaceAllString(text, "Which is the longest river?")
 }
 
 // checkExample holds one note to the rules and returns what it asks for once it
@@ -101,7 +208,7 @@ func checkExample(t *testing.T, text string) job.Spec {
 		t.Errorf("it does not begin with draft: true:\n%s", text)
 		return job.Spec{}
 	}
-	if strings.Contains(text, "{{") {
+	if strings.Contains(text, "{{") || strings.Contains(text, "<%") {
 		t.Errorf("a placeholder is left:\n%s", text)
 	}
 	if !read(t, text).Draft {

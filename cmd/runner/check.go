@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,15 +17,26 @@ import (
 	"davidcockson.com/runner/internal/jobtype"
 	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/provider"
-	"davidcockson.com/runner/internal/queue"
-	"davidcockson.com/runner/internal/vault"
 )
 
 // finding is one line of what check found.
 type finding struct {
 	What string `json:"what"`
-	OK   bool   `json:"ok"`
+	// OK is false where something cannot work as it is.
+	OK bool `json:"ok"`
+	// Warn is set where all works, and the owner may want it otherwise.
+	Warn bool   `json:"warn,omitempty"`
 	Text string `json:"text"`
+}
+
+func (f finding) mark() string {
+	switch {
+	case !f.OK:
+		return "FAIL"
+	case f.Warn:
+		return "warn"
+	}
+	return "ok  "
 }
 
 // pollOverdue is the age of the last look at the queue after which a worker
@@ -56,13 +68,11 @@ func runCheck(ctx context.Context, c *call) error {
 	}
 	bad := 0
 	for _, f := range findings {
-		mark := "ok  "
 		if !f.OK {
-			mark = "FAIL"
 			bad++
 		}
 		if !c.json {
-			fmt.Fprintf(c.stdout, "%s  %s: %s\n", mark, f.What, printable(f.Text))
+			fmt.Fprintf(c.stdout, "%s  %s: %s\n", f.mark(), f.What, printable(f.Text))
 		}
 	}
 	if c.json {
@@ -82,6 +92,10 @@ func checkLive(ctx context.Context, conf *config.Config) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	return []finding{workerFinding(s)}, nil
+}
+
+func workerFinding(s control.Status) finding {
 	f := finding{What: "worker"}
 	switch age := time.Since(s.LastPoll); {
 	case s.LastPoll.IsZero():
@@ -92,14 +106,58 @@ func checkLive(ctx context.Context, conf *config.Config) ([]finding, error) {
 		f.OK = age <= pollOverdue
 		f.Text = fmt.Sprintf("runs on %s, last look at the queue %s ago", s.Host, age.Round(time.Second))
 	}
-	return []finding{f}, nil
+	return f
 }
 
-// checkAll tries everything that the configuration names.
+// checkAll tries everything that the configuration names. It changes nothing.
 func checkAll(ctx context.Context, conf *config.Config) []finding {
-	all := []finding{{What: "configuration", OK: true, Text: conf.File}, checkVault(conf)}
-	deadlines, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	all := []finding{{What: "configuration", OK: true, Text: conf.File}}
+	all = append(all, checkVault(conf)...)
+	all = append(all, checkState(conf)...)
+	all = append(all, checkWorker(ctx, conf))
+	return append(all, checkProviders(ctx, conf)...)
+}
+
+// checkWorker tells of the worker. That none runs is no fault of the configuration.
+func checkWorker(ctx context.Context, conf *config.Config) finding {
+	s, err := control.Dial(filepath.Join(conf.StateDir, socketFile)).Status(ctx)
+	switch {
+	case errors.Is(err, control.ErrNoWorker):
+		return finding{What: "worker", OK: true, Warn: true, Text: "none runs here; `runner up` starts it"}
+	case err != nil:
+		return finding{What: "worker", Text: err.Error()}
+	}
+	return workerFinding(s)
+}
+
+// checkState looks at the state folder, or at the folder in which a start makes it.
+func checkState(conf *config.Config) []finding {
+	dir, note := conf.StateDir, ""
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return []finding{{What: "state folder", Text: dir + " is no folder"}}
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || filepath.Dir(dir) == dir {
+			return []finding{{What: "state folder", Text: err.Error()}}
+		}
+		dir, note = filepath.Dir(dir), "; the first start makes it"
+	}
+	f := checkWritable("state folder", dir)
+	if f.OK {
+		f.Text = conf.StateDir + note
+	}
+	return []finding{f, checkSpace("state folder's disk", dir)}
+}
+
+// checkProviders asks each provider for its models.
+func checkProviders(ctx context.Context, conf *config.Config) []finding {
+	var all []finding
 	hosts, _, err := providers(conf)
 	if err != nil {
 		return append(all, finding{What: "providers", Text: err.Error()})
@@ -108,9 +166,9 @@ func checkAll(ctx context.Context, conf *config.Config) []finding {
 		f := finding{What: "provider " + h.Name, OK: true}
 		if u, ok := h.Provider.(unavailable); ok {
 			f.OK, f.Text = false, u.reason()
-		} else if err := h.Provider.Ping(deadlines); err != nil {
+		} else if err := h.Provider.Ping(ctx); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
-		} else if models, err := h.Provider.Models(deadlines); err != nil {
+		} else if models, err := h.Provider.Models(ctx); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
 		} else {
 			f.OK, f.Text = compareModels(h.Models, models)
@@ -143,21 +201,6 @@ func compareModels(configured []string, listed []provider.Model) (bool, string) 
 		return false, "answers, and does not have: " + strings.Join(missing, ", ")
 	}
 	return true, fmt.Sprintf("answers, and has %d models", len(listed))
-}
-
-func checkVault(conf *config.Config) finding {
-	f := finding{What: "vault", OK: true, Text: conf.Vault}
-	v, err := vault.Open(conf.Vault)
-	if err != nil {
-		return finding{What: "vault", Text: fmt.Sprintf("%v; `runner init` makes it", err)}
-	}
-	defer v.Close()
-	for _, folder := range queue.Folders() {
-		if _, err := v.List(folder); err != nil {
-			return finding{What: "vault", Text: fmt.Sprintf("%s: %v; `runner init` makes what is missing", folder, err)}
-		}
-	}
-	return f
 }
 
 // checkNote tells what a note would ask, without asking.

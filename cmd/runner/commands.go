@@ -67,7 +67,7 @@ type options struct {
 	states                       []string
 	limit                        int
 	vault, stateDir              string
-	demo                         bool
+	demo, examples               bool
 }
 
 // call is one use of a command.
@@ -85,6 +85,7 @@ func commands() []command {
 			f.StringVar(&o.vault, "vault", "", "the vault's `folder`, for a configuration that is made")
 			f.StringVar(&o.stateDir, "state-dir", "", "the `folder` for our own state, outside the vault, for a configuration that is made")
 			f.BoolVar(&o.demo, "demo", false, "fill what is missing with a demo: vault and state beside the configuration, and a first job")
+			f.BoolVar(&o.examples, "examples", false, "put into the vault what it lacks of the examples: templates, an overview for Obsidian Bases, a page that explains them")
 		}},
 		{"submit", "[PROMPT | FILE | -]", "put a job into the queue", runSubmit, func(f *pflag.FlagSet, o *options) {
 			f.StringVar(&o.kind, "type", "text", "the job's `type`: text, chain or research")

@@ -55,6 +55,9 @@ func runInit(ctx context.Context, c *call) error {
 	if err := c.initVault(conf.Vault); err != nil {
 		return err
 	}
+	if !c.examples {
+		fmt.Fprintf(c.stdout, "for Obsidian: `runner init --examples --config %s` puts templates, an overview and a page that explains them into the vault\n", path)
+	}
 	if c.demo && made { // once: a second init adds nothing
 		if err := c.initDemo(conf); err != nil {
 			return err
@@ -177,13 +180,18 @@ func (c *call) initVault(dir string) error {
 	if err := v.FS().SyncDir("."); err != nil {
 		return fmt.Errorf("make the vault's folders: %w", err)
 	}
+	if c.examples {
+		if err := c.initExamples(v, dir); err != nil {
+			return fmt.Errorf("write the examples: %w", err)
+		}
+	}
 	return c.ignoreTemp(v, dir)
 }
 
 // ignoreTemp adds our line to .stignore. A file that is there keeps its other
 // bytes.
 func (c *call) ignoreTemp(v *vault.Vault, dir string) error {
-	const name = ".stignore"
+	const name = ignoreFile
 	data, _, err := v.Read(name, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := v.Write(name, []byte(ignoreLine+"\n")); err != nil {

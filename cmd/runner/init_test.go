@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"davidcockson.com/runner/internal/vault"
 )
 
 // The stories cannot hold files without a last line end.
@@ -49,4 +52,46 @@ func write(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Templates go where the plugin looks for them, and never outside the vault, into
+// Obsidian's settings, or into the queue.
+func TestTemplatesFolder(t *testing.T) {
+	for _, test := range []struct{ name, settings, want, fault string }{
+		{"no settings", "", "_templates", ""},
+		{"no folder is set", `{"dateFormat": "YYYY"}`, "_templates", ""},
+		{"the root is set", `{"folder": "/"}`, "_templates", ""},
+		{"a folder", `{"folder": "Templates"}`, "Templates", ""},
+		{"a folder in a folder", `{"folder": "meta/Vorlagen für alles/"}`, "meta/Vorlagen für alles", ""},
+		{"out of the vault", `{"folder": "../elsewhere"}`, "", "no folder for notes"},
+		{"a path of Windows", `{"folder": "D:\\vault\\Templates"}`, "", "no folder for notes"},
+		{"a folder that Obsidian hides", `{"folder": "meta/.templates"}`, "", "no folder for notes"},
+		{"the queue", `{"folder": "_queue/templates"}`, "", "the queue's"},
+		{"settings that are no JSON", `folder: Templates`, "", "cannot be read"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if test.settings != "" {
+				write(t, filepath.Join(dir, ".obsidian", "templates.json"), test.settings)
+			}
+			got, err := templatesFolder(openVault(t, dir))
+			if got != test.want || (err == nil) != (test.fault == "") || err != nil && !strings.Contains(err.Error(), test.fault) {
+				t.Errorf("%q, %v; want %q, %s", got, err, test.want, test.fault)
+			}
+		})
+	}
+}
+
+func openVault(t *testing.T, dir string) *vault.Vault {
+	t.Helper()
+	v, err := vault.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
 }

@@ -23,7 +23,7 @@ const module = "davidcockson.com/runner/"
 
 // floors, from the ground. A folder inside a package stands on the package's floor.
 var floors = [][]string{
-	{"note", "vault", "sqlite", "live", "secret", "config"},
+	{"note", "vault", "sqlite", "live", "secret", "config", "examples"},
 	{"job", "provider", "history"},
 	{"queue", "ledger", "jobtype", "prepare"},
 	{"chat", "control", "notify", "trace", "metrics", "health", "access"},
