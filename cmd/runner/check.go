@@ -158,15 +158,13 @@ func checkState(conf *config.Config) []finding {
 // checkProviders asks each provider for its models.
 func checkProviders(ctx context.Context, conf *config.Config) []finding {
 	var all []finding
-	hosts, _, err := providers(conf)
+	hosts, _, err := providers(conf, nil)
 	if err != nil {
 		return append(all, finding{What: "providers", Text: err.Error()})
 	}
 	for _, h := range hosts {
 		f := finding{What: "provider " + h.Name, OK: true}
-		if u, ok := h.Provider.(unavailable); ok {
-			f.OK, f.Text = false, u.reason()
-		} else if err := h.Provider.Ping(ctx); err != nil {
+		if err := h.Provider.Ping(ctx); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
 		} else if models, err := h.Provider.Models(ctx); err != nil {
 			f.OK, f.Text = false, reasonOf(err)

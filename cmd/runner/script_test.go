@@ -56,6 +56,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			// Under the race detector each process would sleep a second at its end.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			env.Setenv("RUNNER_OPS_LISTEN", "127.0.0.1:0") // stories run side by side
 			return nil
 		},
 		Condition: func(name string) (bool, error) {

@@ -158,7 +158,7 @@ func firstWords(text string) string {
 
 // rules are what notes are checked against: the providers as the worker has them.
 func rules(conf *config.Config) (job.Rules, error) {
-	hosts, _, err := providers(conf)
+	hosts, _, err := providers(conf, nil)
 	if err != nil {
 		return job.Rules{}, configError{err}
 	}

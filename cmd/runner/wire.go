@@ -15,12 +15,18 @@ import (
 	_ "time/tzdata" // zones, where the machine has none
 
 	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/health"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/metrics"
+	"davidcockson.com/runner/internal/notify"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/provider/echo"
+	"davidcockson.com/runner/internal/provider/gemini"
 	"davidcockson.com/runner/internal/provider/ollama"
+	"davidcockson.com/runner/internal/provider/openai"
+	"davidcockson.com/runner/internal/trace"
 	"davidcockson.com/runner/internal/vault"
 	"davidcockson.com/runner/internal/worker"
 )
@@ -56,7 +62,12 @@ type node struct {
 	hub     *live.Hub
 	arbiter *provider.Arbiter
 	worker  *worker.Worker
-	close   []func() error
+	metrics *metrics.Metrics
+	health  *health.Checker
+	// tracer and outbox are nil where nothing is configured.
+	tracer *trace.Tracer
+	outbox *notify.Outbox
+	close  []func() error
 }
 
 // Close gives everything back, the last first.
@@ -107,11 +118,18 @@ func build(ctx context.Context, conf *config.Config, takeOver bool, stderr io.Wr
 			return n, err
 		}
 	}
-	hosts, limits, err := providers(conf)
+	hosts, limits, err := providers(conf, func(name string, p provider.Pace) {
+		n.log.Warn("a provider asks for a pause", "provider", name, "until", p.Until, "reason", p.Reason)
+		n.arbiter.Slow(name, p.Until, p.Reason)
+	})
 	if err != nil {
 		return n, configError{err}
 	}
 	n.arbiter = provider.NewArbiter(limits, time.Now)
+	if err := n.outside(); err != nil {
+		return n, err
+	}
+	n.metrics = metrics.New(theVersion())
 	n.hub = live.NewHub(eventsKept, time.Now)
 	events, stop, err := watch(n.vault, conf.Vault, n.log)
 	if err != nil {
@@ -129,7 +147,11 @@ func build(ctx context.Context, conf *config.Config, takeOver bool, stderr io.Wr
 		Hostname: hostname, Version: theVersion(), StateID: stateID, TakeOver: takeOver,
 		StateFree: func() (int64, error) { return free(conf.StateDir) },
 		Watch:     events, Poll: pollEvery, Log: n.log,
+		Caps:   ledger.Caps{JobTokens: conf.Caps.JobTokens, DayTokens: conf.Caps.DayTokens, JobUSD: conf.Caps.JobUSD, DayUSD: conf.Caps.DayUSD},
+		Tracer: n.tracer, Metrics: n.metrics, Outbox: n.outbox, VaultName: conf.VaultName,
 	})
+	n.metrics.Watch(n.worker.Snapshot)
+	n.health = health.New(theVersion(), n.probes(hosts)...)
 	return n, nil
 }
 
@@ -165,23 +187,32 @@ func free(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// providers builds each configured provider. A new kind is one case here.
-func providers(conf *config.Config) ([]worker.Host, map[string]int, error) {
+// providers builds each configured provider. A new kind is one case here. slow
+// tells that a provider asked for a pause; nil ignores it.
+func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]worker.Host, map[string]int, error) {
 	deadlines := provider.DefaultDeadlines()
 	deadlines.Connect, deadlines.Load = conf.Deadlines.Connect, conf.Deadlines.Load
 	deadlines.FirstByte, deadlines.Silence = conf.Deadlines.FirstByte, conf.Deadlines.Silence
 	limits := make(map[string]int)
 	var hosts []worker.Host
-	missing := 0
 	for _, p := range conf.Providers {
-		h := worker.Host{Name: p.Name, Patient: p.Offline == config.Wait}
+		h := worker.Host{Name: p.Name, Kind: string(p.Kind), Probed: p.Kind != config.Echo, Patient: p.Offline == config.Wait, Paid: paid(p.Kind), Prices: make(map[string]ledger.Price)}
 		contexts := make(map[string]int)
 		for _, m := range p.Models {
 			h.Models = append(h.Models, m.Name)
 			if m.NumCtx > 0 {
 				contexts[m.Name] = m.NumCtx
 			}
+			if m.USDIn != nil && m.USDOut != nil {
+				h.Prices[m.Name] = ledger.Price{In: *m.USDIn, Out: *m.USDOut}
+			}
 		}
+		paced := func(pace provider.Pace) {
+			if slow != nil {
+				slow(p.Name, pace)
+			}
+		}
+		var err error
 		switch p.Kind {
 		case config.Echo:
 			h.Provider = echo.New(p.Name, deadlines)
@@ -189,20 +220,48 @@ func providers(conf *config.Config) ([]worker.Host, map[string]int, error) {
 				h.Models = []string{echo.Echo, echo.Slow, echo.Cut, echo.Busy, echo.Silent}
 			}
 		case config.Ollama:
-			h.Probed = true
-			var err error
-			if h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Deadlines: deadlines, Contexts: contexts, Version: theVersion()}); err != nil {
-				return nil, nil, fmt.Errorf("provider %s: %w", p.Name, err)
-			}
-		default:
-			h.Provider, h.Patient = unavailable{p.Name, p.Kind}, false
-			missing++
+			h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Deadlines: deadlines, Contexts: contexts, Version: theVersion()})
+		case config.OpenAI:
+			h.Provider, err = openai.New(openai.Config{Name: p.Name, BaseURL: p.URL, Key: p.Key, Deadlines: deadlines, Version: theVersion(), Paced: paced})
+		case config.Gemini:
+			h.Provider, err = gemini.New(gemini.Config{Name: p.Name, BaseURL: p.URL, Key: p.Key, Deadlines: deadlines, Version: theVersion(), Paced: paced})
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("provider %s: %w", p.Name, err)
 		}
 		limits[p.Name] = p.Concurrency
 		hosts = append(hosts, h)
 	}
-	if len(hosts) == missing {
-		return nil, nil, errors.New("no provider of a kind that this version can use: name one of kind ollama or echo")
-	}
 	return hosts, limits, nil
 }
+
+// outside builds what tells others of the jobs: traces, pings.
+func (n *node) outside() error {
+	if c := n.conf.Langfuse; c.Host != "" {
+		var err error
+		n.tracer, err = trace.New(trace.Options{Host: c.Host, PublicKey: c.PublicKey, SecretKey: c.SecretKey, Content: c.Content == config.ContentFull,
+			Version: theVersion(), Release: theVersion(), Environment: "production", Log: n.log})
+		if err != nil {
+			return configError{err}
+		}
+		n.close = append(n.close, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+			defer cancel()
+			if err := n.tracer.Shutdown(ctx); err != nil {
+				n.log.Warn("not all traces were sent before the end", "error", err)
+			}
+			return nil
+		})
+	}
+	if !n.conf.Discord.Webhook.IsZero() {
+		d, err := notify.NewDiscord(n.conf.Discord.Webhook, theVersion())
+		if err != nil {
+			return configError{err}
+		}
+		n.outbox = notify.NewOutbox(n.ledger, d, n.log)
+	}
+	return nil
+}
+
+// flushTime is how long a stop waits for the last traces to be sent.
+const flushTime = 3 * time.Second

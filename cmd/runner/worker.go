@@ -48,6 +48,17 @@ func (c *call) serve(ctx context.Context) error {
 		defer end()
 		return n.worker.Run(ctx)
 	})
+	if n.outbox != nil {
+		group.Go(func() error { return n.outbox.Run(serving) })
+	}
+	group.Go(func() error {
+		select {
+		case <-n.worker.Ready():
+		case <-serving.Done():
+			return nil
+		}
+		return n.serveOps(serving)
+	})
 	group.Go(func() error {
 		select {
 		case <-n.worker.Ready():
@@ -59,7 +70,7 @@ func (c *call) serve(ctx context.Context) error {
 			names = append(names, p.Name)
 		}
 		n.log.Info("ready: drop notes here", "queue", filepath.Join(conf.Vault, queue.Waiting), "answers", filepath.Join(conf.Vault, queue.Outputs),
-			"providers", strings.Join(names, ","), "version", theVersion())
+			"providers", strings.Join(names, ","), "traces", n.tracer != nil, "pings", n.outbox != nil, "version", theVersion())
 		err := control.Serve(serving, filepath.Join(conf.StateDir, socketFile), n.worker, n.hub, n.arbiter, n.log)
 		if err != nil && serving.Err() == nil {
 			return fmt.Errorf("the control socket: %w", err)

@@ -32,6 +32,31 @@ func (l *loader) check(c *Config) {
 			taken[p.Name] = i
 		}
 		l.checkProvider(p, path)
+		if c.Caps.JobUSD != nil || c.Caps.DayUSD != nil {
+			l.checkPrices(p, path)
+		}
+	}
+	if (c.Langfuse.PublicKey != "" || !c.Langfuse.SecretKey.IsZero()) && c.Langfuse.Host == "" {
+		l.fail("langfuse.host", "must be set with the keys")
+	}
+	if c.Langfuse.Host != "" && (c.Langfuse.PublicKey == "" || c.Langfuse.SecretKey.IsZero()) {
+		l.fail("langfuse", "needs public_key and a secret key with its host")
+	}
+}
+
+// checkPrices refuses a cap of money that could not be kept: a paid model without
+// a price, or a paid provider that takes any model. No price list is built in.
+func (l *loader) checkPrices(p *Provider, path string) {
+	if p.Kind != OpenAI && p.Kind != Gemini {
+		return
+	}
+	if len(p.Models) == 0 {
+		l.fail(path+".models", "must be listed with usd_in and usd_out, since caps limit money")
+	}
+	for i, m := range p.Models {
+		if m.USDIn == nil || m.USDOut == nil {
+			l.fail(fmt.Sprintf("%s.models[%d]", path, i), "needs usd_in and usd_out, since caps limit money")
+		}
 	}
 }
 

@@ -192,22 +192,12 @@ type laterKey struct {
 // to remove its row. A lock or a limit that would not be kept is refused,
 // because an owner who set it relies on it.
 func notYet() []laterKey {
-	const (
-		lock  = "is not kept by this version yet, and a lock that would not hold is refused; remove it"
-		limit = "is not kept by this version yet, and a limit that would not hold is refused; remove it"
-	)
+	const lock = "is not kept by this version yet, and a lock that would not hold is refused; remove it"
 	return []laterKey{
 		{key: "listen"},
-		{key: "ops_listen"},
 		{key: "public_url"},
 		{key: "hosts"},
 		{key: "access", refused: lock},
 		{key: "auth", refused: lock},
-		{key: "caps", refused: limit},
-		{key: "discord"},
-		{key: "langfuse"},
-		{key: "services"},
-		{key: "providers[].kind", value: string(OpenAI)},
-		{key: "providers[].kind", value: string(Gemini)},
 	}
 }

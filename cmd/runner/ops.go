@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/health"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/trace"
+	"davidcockson.com/runner/internal/worker"
+)
+
+// serveOps serves metrics and health on ops_listen until ctx ends. They show no
+// text of a note or an answer.
+func (n *node) serveOps(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics.Handler())
+	mux.Handle("GET /health", n.health.Handler())
+	mux.Handle("GET /healthz", n.health.Live())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: nil}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.conf.OpsListen)
+	if err != nil {
+		return fmt.Errorf("listen on ops_listen: %w; choose another address, or stop who has it", err)
+	}
+	n.log.Info("metrics and health are served", "address", listener.Addr().String())
+	stop := context.AfterFunc(ctx, func() {
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(short) != nil {
+			server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics and health: %w", err)
+	}
+	return nil
+}
+
+// probes lists what health looks at. None of them spends a token.
+func (n *node) probes(hosts []worker.Host) []health.Probe {
+	all := []health.Probe{
+		{Name: "worker", Core: true, Check: func(ctx context.Context) (string, error) {
+			s, err := n.worker.Status(ctx)
+			switch {
+			case err != nil:
+				return "", err
+			case !s.Claiming:
+				return "", &health.Problem{State: health.Failing, Reason: "claims nothing: " + s.Reason}
+			case time.Since(s.LastPoll) > pollOverdue:
+				return "", &health.Problem{State: health.Failing, Reason: "has not looked at the queue for " + time.Since(s.LastPoll).Round(time.Second).String()}
+			}
+			return "looks at the queue", nil
+		}},
+		{Name: "vault", Core: true, Check: func(context.Context) (string, error) {
+			for _, f := range checkVault(n.conf) {
+				if !f.OK {
+					return "", &health.Problem{State: health.Failing, Reason: f.What + ": " + f.Text}
+				}
+			}
+			return "", nil
+		}},
+		{Name: "ledger", Core: true, Check: func(ctx context.Context) (string, error) {
+			_, err := n.ledger.Meta(ctx, stateIDKey)
+			return "", err
+		}},
+		{Name: "disk", Core: true, Check: func(context.Context) (string, error) {
+			if f := checkSpace("state folder's disk", n.conf.StateDir); !f.OK {
+				return "", &health.Problem{State: health.Failing, Reason: f.Text}
+			}
+			return "", nil
+		}},
+	}
+	for _, h := range hosts {
+		all = append(all, health.Probe{Name: "provider " + h.Name, Check: func(ctx context.Context) (string, error) { return probeProvider(ctx, h) }})
+	}
+	return append(all, n.services()...)
+}
+
+// probeProvider asks for the list of models, which is free everywhere.
+func probeProvider(ctx context.Context, h worker.Host) (string, error) {
+	models, err := h.Provider.Models(ctx)
+	var e *provider.Error
+	if errors.As(err, &e) {
+		state := health.Down
+		switch e.Kind {
+		case provider.Auth:
+			state = health.WrongKey
+		case provider.Unreachable, provider.Timeout:
+		default:
+			state = health.Failing
+		}
+		return "", &health.Problem{State: state, Reason: e.Reason, Advice: e.Advice}
+	}
+	if err != nil {
+		return "", err
+	}
+	ok, text := compareModels(h.Models, models)
+	if !ok {
+		return "", &health.Problem{State: health.ModelMissing, Reason: text, Advice: "install the model there, or take it out of the config"}
+	}
+	loaded := ""
+	for _, m := range models {
+		if m.Loaded {
+			loaded = ", loaded: " + m.Name
+		}
+	}
+	return text + loaded, nil
+}
+
+// services are the parts that jobs can do without.
+func (n *node) services() []health.Probe {
+	discord, langfuse := health.Probe{Name: "discord"}, health.Probe{Name: "langfuse"}
+	if n.outbox != nil {
+		discord.Check = func(context.Context) (string, error) {
+			s := n.outbox.Status()
+			switch {
+			case s.Gone:
+				return "", &health.Problem{State: health.WrongKey, Reason: "the webhook does not exist any more; nothing is sent", Advice: "make a new webhook, put it into the config and start again"}
+			case s.LastError != "":
+				return "", &health.Problem{State: health.Failing, Reason: fmt.Sprintf("the last ping was not taken (%s); %d wait", s.LastError, s.Queued)}
+			}
+			return fmt.Sprintf("%d pings sent, %d wait", s.Sent, s.Queued), nil
+		}
+	}
+	if n.tracer != nil {
+		langfuse.Check = func(ctx context.Context) (string, error) {
+			err := n.tracer.Check(ctx)
+			s := n.tracer.Stats()
+			if errors.Is(err, trace.ErrKeys) {
+				return "", &health.Problem{State: health.WrongKey, Reason: err.Error(), Advice: "look at langfuse.public_key and the secret key in the config"}
+			}
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%d spans sent, %d failed, %d dropped, %d wait", s.Sent, s.Failed, s.Dropped, s.Queued), nil
+		}
+	}
+	return []health.Probe{discord, langfuse,
+		webProbe("qdrant", n.conf.Services.Qdrant, "/healthz"), webProbe("searxng", n.conf.Services.SearXNG, "/healthz")}
+}
+
+// webProbe wants a 2xx from a path of a service.
+func webProbe(name, base, path string) health.Probe {
+	p := health.Probe{Name: name}
+	if base == "" {
+		return p
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{DisableKeepAlives: true}}
+	p.Check = func(ctx context.Context) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+		if err != nil {
+			return "", errors.New("its URL cannot be asked")
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return "", errors.New("no answer") // the error itself would show the URL
+		}
+		defer resp.Body.Close()
+		if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)); err != nil {
+			return "", errors.New("its answer broke off")
+		}
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+			return "", &health.Problem{State: health.WrongKey, Reason: "it answers " + resp.Status}
+		case resp.StatusCode >= 300:
+			return "", &health.Problem{State: health.Failing, Reason: "it answers " + resp.Status}
+		}
+		return "", nil
+	}
+	return p
+}
+
+// paid says that calls to providers of a kind count for the caps.
+func paid(k config.Kind) bool { return k == config.OpenAI || k == config.Gemini }
