@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,9 +12,6 @@ import (
 
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
-	"davidcockson.com/runner/internal/job"
-	"davidcockson.com/runner/internal/jobtype"
-	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/provider"
 )
 
@@ -27,6 +23,8 @@ type finding struct {
 	// Warn is set where all works, and the owner may want it otherwise.
 	Warn bool   `json:"warn,omitempty"`
 	Text string `json:"text"`
+	// Requests are what a note would send.
+	Requests []wouldSend `json:"requests,omitempty"`
 }
 
 func (f finding) mark() string {
@@ -58,7 +56,7 @@ func runCheck(ctx context.Context, c *call) error {
 			return err
 		}
 		for _, name := range c.args {
-			findings = append(findings, checkNote(known, name))
+			findings = append(findings, checkNote(ctx, conf, known, name))
 		}
 	default:
 		findings = checkAll(ctx, conf)
@@ -73,6 +71,7 @@ func runCheck(ctx context.Context, c *call) error {
 		}
 		if !c.json {
 			fmt.Fprintf(c.stdout, "%s  %s: %s\n", f.mark(), f.What, printable(f.Text))
+			printRequests(c.stdout, f.Requests)
 		}
 	}
 	if c.json {
@@ -199,52 +198,4 @@ func compareModels(configured []string, listed []provider.Model) (bool, string) 
 		return false, "answers, and does not have: " + strings.Join(missing, ", ")
 	}
 	return true, fmt.Sprintf("answers, and has %d models", len(listed))
-}
-
-// checkNote tells what a note would ask, without asking.
-func checkNote(known job.Rules, name string) finding {
-	f := finding{What: name}
-	file, err := os.Open(name)
-	if err != nil {
-		f.Text = err.Error()
-		return f
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, note.MaxSize+1))
-	if err == nil && len(data) > note.MaxSize {
-		err = fmt.Errorf("the file is larger than %d MiB", note.MaxSize>>20)
-	}
-	if err != nil {
-		f.Text = err.Error()
-		return f
-	}
-	n, err := note.Parse(data)
-	if err != nil {
-		f.Text = err.Error()
-		return f
-	}
-	spec, err := job.Read(n, known)
-	if err != nil {
-		f.Text = err.Error()
-		return f
-	}
-	f.OK = true
-	if spec.Draft {
-		f.Text = "a draft: it is not taken until draft is unticked"
-		return f
-	}
-	if err := jobtype.Unavailable(spec.Type, spec.Steps[0]); err != nil {
-		f.OK, f.Text = false, reasonOf(err)
-		return f
-	}
-	parts := []string{string(spec.Type)}
-	for i, s := range spec.Steps {
-		tokens := provider.Estimate([]provider.Message{{Role: provider.System, Content: spec.System}, {Role: provider.User, Content: spec.Preamble + s.Prompt}})
-		parts = append(parts, fmt.Sprintf("step %d asks %s/%s, at least %d tokens of its own", i+1, s.Provider, s.Model, tokens))
-	}
-	if len(spec.Unknown) > 0 {
-		parts = append(parts, "keys that are kept and not known: "+strings.Join(spec.Unknown, ", "))
-	}
-	f.Text = strings.Join(parts, "; ")
-	return f
 }

@@ -18,6 +18,7 @@ import (
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/vault"
+	"davidcockson.com/runner/internal/worker"
 )
 
 // checkVault looks at the vault: its folders, its disk, who may do what in it, and
@@ -108,17 +109,14 @@ func checkWritable(what string, folders ...string) finding {
 	return finding{What: what, OK: true, Text: "writable"}
 }
 
-// leastFree is the free space below which the worker claims nothing, in bytes.
-const leastFree = 64 << 20
-
 func checkSpace(what, dir string) finding {
 	n, err := free(dir)
 	if err != nil {
 		return finding{What: what, Text: fmt.Sprintf("the free space cannot be read: %v", err)}
 	}
-	f := finding{What: what, OK: n >= leastFree, Text: fmt.Sprintf("%d MiB free", n>>20)}
+	f := finding{What: what, OK: n >= worker.LeastFree, Text: fmt.Sprintf("%d MiB free", n>>20)}
 	if !f.OK {
-		f.Text += fmt.Sprintf("; below %d MiB nothing is claimed", leastFree>>20)
+		f.Text += fmt.Sprintf("; below %d MiB nothing is claimed", worker.LeastFree>>20)
 	}
 	return f
 }

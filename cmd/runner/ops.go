@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"davidcockson.com/runner/internal/config"
@@ -106,13 +107,16 @@ func probeProvider(ctx context.Context, h worker.Host) (string, error) {
 	if !ok {
 		return "", &health.Problem{State: health.ModelMissing, Reason: text, Advice: "install the model there, or take it out of the config"}
 	}
-	loaded := ""
+	var loaded []string
 	for _, m := range models {
 		if m.Loaded {
-			loaded = ", loaded: " + m.Name
+			loaded = append(loaded, m.Name)
 		}
 	}
-	return text + loaded, nil
+	if len(loaded) > 0 && len(loaded) < len(models) {
+		text += ", loaded: " + strings.Join(loaded, ", ")
+	}
+	return text, nil
 }
 
 // services are the parts that jobs can do without.

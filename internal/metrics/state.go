@@ -11,8 +11,8 @@ import (
 
 // State is what is read anew at each scrape.
 type State struct {
-	// Notes counts the notes in the queue by state: waiting, held, duplicate,
-	// unfinished, draft, conflict.
+	// Notes counts the notes in the queue by state: settling (in the guard's time),
+	// waiting, held, duplicate, unfinished, draft, conflict.
 	Notes map[string]int
 	// Oldest is when the oldest waiting note was first seen, zero for none.
 	Oldest time.Time

@@ -98,7 +98,7 @@ func (a *asker) try(ctx context.Context, step, try int, name string, req provide
 	price, intent := h.Prices[req.Model], ledger.Call{Step: step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
 		Estimate: provider.Estimate(req.Messages), Paid: h.Paid, Started: time.Now()}
 	if h.Paid {
-		read, written := likely(req)
+		read, written := Likely(req)
 		intent.SpentTokens, intent.SpentUSD = read+written, price.Cost(read, written)
 	}
 	call, err := a.w.o.Ledger.Intend(keep, a.row.Ref(), intent, ledger.Allowance{Caps: a.w.o.Caps, Day: midnight(intent.Started, a.w.o.Location)})
@@ -157,10 +157,10 @@ func (a *asker) cost(h *host, price ledger.Price, answer provider.Answer) *float
 // come, where the note sets no max_tokens.
 const unboundedAnswer = 2000
 
-// likely is what a request may spend, in tokens, before it is known: a token for
+// Likely is what a request may spend, in tokens, before it is known: a token for
 // four bytes of prompt, or our lower bound if that is more, and the longest answer
 // that it allows.
-func likely(req provider.Request) (read, written int) {
+func Likely(req provider.Request) (read, written int) {
 	bytes := 0
 	for _, m := range req.Messages {
 		bytes += len(m.Content)

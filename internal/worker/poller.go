@@ -156,8 +156,8 @@ func (w *Worker) obstacle(scan error) string {
 		if err != nil {
 			return fmt.Sprintf("the free space of %s cannot be read: %v", disk.name, err)
 		}
-		if free < leastFree {
-			return fmt.Sprintf("%s has %d MiB left; %d are needed", disk.name, free>>20, leastFree>>20)
+		if free < LeastFree {
+			return fmt.Sprintf("%s has %d MiB left; %d are needed", disk.name, free>>20, LeastFree>>20)
 		}
 	}
 	return ""

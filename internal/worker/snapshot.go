@@ -10,13 +10,15 @@ import (
 
 // Snapshot is the worker's state for monitors.
 func (w *Worker) Snapshot(ctx context.Context) (metrics.State, error) {
-	s := metrics.State{Notes: map[string]int{stateWaiting: 0, stateHeld: 0, stateDuplicate: 0, "unfinished": 0, "draft": 0, "conflict": 0}, Hosts: make(map[string]bool)}
+	s := metrics.State{Notes: map[string]int{stateWaiting: 0, stateHeld: 0, stateDuplicate: 0, "settling": 0, "unfinished": 0, "draft": 0, "conflict": 0}, Hosts: make(map[string]bool)}
 	err := w.request(ctx, func(context.Context) {
 		for name, it := range w.queue.Items() {
 			state := ""
 			switch it.Status {
 			case queue.Gone, queue.Taken:
 				continue
+			case queue.Settling: // in its guard's time
+				state = "settling"
 			case queue.Unfinished, queue.Wrong:
 				state = "unfinished"
 			case queue.Draft:

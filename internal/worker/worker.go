@@ -100,8 +100,8 @@ const (
 	mostTries = 3
 	// mostPatience is how long a note waits for a host, from its first sight.
 	mostPatience = 72 * time.Hour
-	// leastFree is the space below which nothing is claimed, in bytes.
-	leastFree = 64 << 20
+	// LeastFree is the space below which nothing is claimed, in bytes.
+	LeastFree = 64 << 20
 	// vanished is how long a note may be nowhere: Syncthing unlinks a file before
 	// it renames the new one into its place.
 	vanished = 5 * time.Second
@@ -189,8 +189,14 @@ func New(o Options) *Worker {
 		w.hosts[h.Name] = newHost(h)
 	}
 	w.queue = queue.New(o.Vault, o.Guard, rules)
-	w.index = vault.NewIndex(o.Vault, note.Aliases, queue.Waiting, queue.Active, queue.Completed, queue.Failed)
+	w.index = Index(o.Vault)
 	return w
+}
+
+// Index looks up what the links in job notes name: all of the vault but the
+// queue's own folders. Outputs may be context.
+func Index(v *vault.Vault) *vault.Index {
+	return vault.NewIndex(v, note.Aliases, queue.Waiting, queue.Active, queue.Completed, queue.Failed)
 }
 
 // Ready is closed when the start is done: what was stuck is finished or put
