@@ -65,9 +65,7 @@ func listen(ctx context.Context, socketPath string) (net.Listener, error) {
 	// On Linux a socket file takes the mode that its descriptor has when it is
 	// bound, so that there is no moment in which others could connect. Where the
 	// system refuses this, the folder's mode 0700 covers the time until Chmod.
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
-	}}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return c.Control(makePrivate) }}
 	ln, err := lc.Listen(ctx, "unix", addr)
 	if err != nil {
 		return nil, err
