@@ -14,7 +14,6 @@ package gemini
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -111,7 +110,7 @@ func (p *Provider) Models(ctx context.Context) ([]provider.Model, error) {
 		d := &wire.Deadline{Length: p.deadlines.FirstByte, What: "no list of models within %s", Key: "first_byte"}
 		page, err := p.page(ctx, d, token, pageSize)
 		if err != nil {
-			return nil, p.named(err, "")
+			return nil, wire.Named(p.name, err, "")
 		}
 		for _, m := range page.Items {
 			if slices.Contains(m.SupportedActions, "generateContent") {
@@ -122,7 +121,7 @@ func (p *Provider) Models(ctx context.Context) ([]provider.Model, error) {
 			return models, nil
 		}
 	}
-	return nil, p.named(&provider.Error{
+	return nil, wire.Named(p.name, &provider.Error{
 		Kind: provider.Malformed, Reason: fmt.Sprintf("the list of models has no end after %d pages", maxPages),
 	}, "")
 }
@@ -131,7 +130,7 @@ func (p *Provider) Models(ctx context.Context) ([]provider.Model, error) {
 // costs nothing, and is refused to a wrong key.
 func (p *Provider) Ping(ctx context.Context) error {
 	_, err := p.page(ctx, &wire.Deadline{Length: p.deadlines.Connect, What: "no answer within %s", Key: "connect"}, "", 1)
-	return p.named(err, "")
+	return wire.Named(p.name, err, "")
 }
 
 // page asks for one page of the list of models.
@@ -159,33 +158,12 @@ func (p *Provider) failure(call *wire.Call, err error, req provider.Request) *pr
 		}
 		return e
 	}
-	if e := call.Fault(p.deadlines.Connect, wire.AdviceReach); e != nil {
-		return e
-	}
-	switch {
-	case err == nil:
-		return nil
-	case call.Header() == nil:
-		return &provider.Error{Kind: provider.Refused, Reason: "the request cannot be built"}
-	}
-	return &provider.Error{
-		Kind: provider.Malformed, Sent: true,
-		Reason: "the server answered with status 200, but not with what the protocol says",
-		Advice: wire.AdviceURL,
-	}
-}
-
-// named completes an error with who it is about.
-func (p *Provider) named(err error, model string) error {
-	if e, ok := errors.AsType[*provider.Error](err); ok {
-		e.Provider, e.Model = p.name, model
-	}
-	return err
+	return call.Failure(err, p.deadlines.Connect)
 }
 
 // Ask sends the request, as the package comment says.
 func (p *Provider) Ask(ctx context.Context, req provider.Request, sink provider.Sink) (provider.Answer, error) {
 	c := &call{p: p, req: req, draft: wire.NewDraft(p.name, req, sink)}
-	err := p.named(c.run(ctx), req.Model)
+	err := wire.Named(p.name, c.run(ctx), req.Model)
 	return c.draft.End(err), err
 }

@@ -14,7 +14,6 @@ package openai
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -89,7 +88,7 @@ func New(c Config) (*Provider, error) {
 func (p *Provider) Models(ctx context.Context) ([]provider.Model, error) {
 	list, err := p.list(ctx, &wire.Deadline{Length: p.deadlines.FirstByte, What: "no list of models within %s", Key: "first_byte"})
 	if err != nil {
-		return nil, p.named(err, "")
+		return nil, wire.Named(p.name, err, "")
 	}
 	models := make([]provider.Model, 0, len(list))
 	for _, m := range list {
@@ -102,7 +101,7 @@ func (p *Provider) Models(ctx context.Context) ([]provider.Model, error) {
 // nothing, and is refused to a wrong key.
 func (p *Provider) Ping(ctx context.Context) error {
 	_, err := p.list(ctx, &wire.Deadline{Length: p.deadlines.Connect, What: "no answer within %s", Key: "connect"})
-	return p.named(err, "")
+	return wire.Named(p.name, err, "")
 }
 
 // list asks for all models. The API knows no pages for them.
@@ -128,33 +127,12 @@ func (p *Provider) failure(call *wire.Call, err error, req provider.Request) *pr
 		p.slowed(e, r.Header, req)
 		return e
 	}
-	if e := call.Fault(p.deadlines.Connect, wire.AdviceReach); e != nil {
-		return e
-	}
-	switch {
-	case err == nil:
-		return nil
-	case call.Header() == nil:
-		return &provider.Error{Kind: provider.Refused, Reason: "the request cannot be built"}
-	}
-	return &provider.Error{
-		Kind: provider.Malformed, Sent: true,
-		Reason: "the server answered with status 200, but not with what the protocol says",
-		Advice: wire.AdviceURL,
-	}
-}
-
-// named completes an error with who it is about.
-func (p *Provider) named(err error, model string) error {
-	if e, ok := errors.AsType[*provider.Error](err); ok {
-		e.Provider, e.Model = p.name, model
-	}
-	return err
+	return call.Failure(err, p.deadlines.Connect)
 }
 
 // Ask sends the request, as the package comment says.
 func (p *Provider) Ask(ctx context.Context, req provider.Request, sink provider.Sink) (provider.Answer, error) {
 	c := &call{p: p, req: req, draft: wire.NewDraft(p.name, req, sink)}
-	err := p.named(c.run(ctx), req.Model)
+	err := wire.Named(p.name, c.run(ctx), req.Model)
 	return c.draft.End(err), err
 }

@@ -154,3 +154,30 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.answered(resp.Header)
 	return resp, nil
 }
+
+// Failure explains what a call that was not refused came to, nil for a success. err
+// is the client's own, which may quote what was sent and what came: it is not kept.
+func (c *Call) Failure(err error, connect time.Duration) *provider.Error {
+	if e := c.Fault(connect, AdviceReach); e != nil {
+		return e
+	}
+	switch {
+	case err == nil:
+		return nil
+	case c.Header() == nil:
+		return &provider.Error{Kind: provider.Refused, Reason: "the request cannot be built"}
+	}
+	return &provider.Error{
+		Kind: provider.Malformed, Sent: true,
+		Reason: "the server answered with status 200, but not with what the protocol says",
+		Advice: AdviceURL,
+	}
+}
+
+// Named completes an error with who it is about.
+func Named(name string, err error, model string) error {
+	if e, ok := errors.AsType[*provider.Error](err); ok {
+		e.Provider, e.Model = name, model
+	}
+	return err
+}
