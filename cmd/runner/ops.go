@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -25,7 +26,7 @@ func (n *node) serveOps(ctx context.Context) error {
 	mux.Handle("GET /health", n.health.Handler())
 	mux.Handle("GET /healthz", n.health.Live())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: nil}
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.conf.OpsListen)
 	if err != nil {
 		return fmt.Errorf("listen on ops_listen: %w; choose another address, or stop who has it", err)

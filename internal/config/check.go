@@ -36,10 +36,13 @@ func (l *loader) check(c *Config) {
 			l.checkPrices(p, path)
 		}
 	}
-	if (c.Langfuse.PublicKey != "" || !c.Langfuse.SecretKey.IsZero()) && c.Langfuse.Host == "" {
+	_, host := l.set["langfuse.host"]
+	_, public := l.set["langfuse.public_key"]
+	_, private := l.set["langfuse.secret_key"] // also where its source was refused, once
+	if (public || private) && !host {
 		l.fail("langfuse.host", "must be set with the keys")
 	}
-	if c.Langfuse.Host != "" && (c.Langfuse.PublicKey == "" || c.Langfuse.SecretKey.IsZero()) {
+	if host && (!public || !private) {
 		l.fail("langfuse", "needs public_key and a secret key with its host")
 	}
 }
@@ -67,6 +70,10 @@ func (l *loader) checkProvider(p *Provider, path string) {
 	case Ollama, OpenAI:
 		if !hasURL {
 			l.fail(path+".url", "must be set for %s", p.Kind)
+		}
+	case Gemini:
+		if !hasKey {
+			l.fail(path+".api_key", "must be set for gemini, by api_key_env or api_key_file")
 		}
 	case Echo:
 		if hasURL {

@@ -122,7 +122,7 @@ func (l *loader) content(at place, k key, line int, n *yaml.Node) {
 		l.set[at.path] = origin{line: line}
 	}
 	if isSet(n) {
-		l.notYet(at, n.Value, origin{line: line})
+		l.notYet(at, origin{line: line})
 	}
 	switch {
 	case k.keys != nil:
@@ -184,30 +184,20 @@ func (l *loader) required(at place, keys []key) {
 }
 
 // notYet warns of a key whose feature is missing, or refuses it.
-func (l *loader) notYet(at place, content string, from origin) {
+func (l *loader) notYet(at place, from origin) {
 	for _, row := range l.later {
-		inside := at.pattern == row.key || strings.HasPrefix(at.pattern, row.key+".")
-		if !inside || row.value != "" && row.value != content {
+		if at.pattern != row.key && !strings.HasPrefix(at.pattern, row.key+".") {
 			continue
 		}
 		// Of a group the file gives one warning, at the group's own line.
 		if at.pattern != row.key && from.variable == "" {
 			continue
 		}
-		if row.value != "" { // the kind of an item decides for the whole item
-			l.unused = append(l.unused, at.path[:strings.LastIndexByte(at.path, '.')])
-		} else {
-			l.unused = append(l.unused, at.path)
-		}
 		if row.refused != "" {
 			l.problems = append(l.problems, l.at(from, at.path, row.refused))
 			continue
 		}
-		text := "is known and not used by this version yet"
-		if row.value != "" {
-			text = row.value + " " + text + "; notes that ask for it fail"
-		}
-		l.warnings = append(l.warnings, Warning(l.at(from, at.path, text)))
+		l.warnings = append(l.warnings, Warning(l.at(from, at.path, "is known and not used by this version yet")))
 	}
 }
 

@@ -39,7 +39,7 @@ func definition(c *Config, dir string) []key {
 		{name: "state_dir", value: path(&c.StateDir, dir), needed: always, example: "/var/lib/runner",
 			about: "The folder for the ledger, its backups and the control socket. It lies outside the vault, on a local disk."},
 		{name: "timezone", value: zone(&c.Timezone), otherwise: "the machine's", example: "Europe/London",
-			about: "The time zone of dates in notes that name none."},
+			about: "The time zone of dates in notes that name none, and of the days of `caps`."},
 		{name: "guard", value: duration(&c.Guard, 0), standard: "2s",
 			about: "How long a note must lie unchanged before it is read, as a duration such as 2s; 0s waits not at all."},
 		{name: "concurrency", value: whole(&c.Concurrency, 1), standard: "8",
@@ -84,7 +84,7 @@ func providerKeys(p *Provider) []key {
 		{name: "url", value: webURL(&p.URL), needed: "for ollama and openai", example: "http://127.0.0.1:11434",
 			about: "Its base URL, http or https, without user, query or fragment. Not for echo."},
 		{name: "api_key", secret: &p.Key, example: "LOCAL_API_KEY",
-			about: "Its key. Not for echo."},
+			about: "Its key. gemini needs one; an openai server of your own mostly does not. Not for echo."},
 		{name: "concurrency", value: whole(&p.Concurrency, 1), otherwise: "1 for ollama, 4 for others", example: "1",
 			about: "How many calls run at once."},
 		{name: "offline", value: oneOf(&p.Offline, Wait, Fail), standard: "wait",
@@ -130,7 +130,7 @@ func outsideKeys(c *Config, dir string) []key {
 			{name: "token_file", value: path(&c.Auth.TokenFile, dir), otherwise: "none", example: "/etc/runner/tokens",
 				about: "The file with the hashed tokens."},
 		}},
-		{name: "caps", about: "Limits on spending, each by itself; 0 allows nothing. A day is one of `timezone`.", keys: []key{
+		{name: "caps", about: "Limits on spending, each by itself; 0 allows nothing. A day is one of `timezone`. A limit of money needs a price for each paid model.", keys: []key{
 			{name: "job_usd", value: amount(&c.Caps.JobUSD), otherwise: "no limit", example: "0.50",
 				about: "US dollars a job."},
 			{name: "day_usd", value: amount(&c.Caps.DayUSD), otherwise: "no limit", example: "2.00",
@@ -179,18 +179,15 @@ func group[T any](list *[]T, keys func(*T) []key) func(n int) [][]key {
 
 // laterKey is a known key whose feature this version does not have.
 type laterKey struct {
-	// key is its path, with [] for the items of a list; a group stands for all
-	// in it.
+	// key is its path; a group stands for all in it.
 	key string
-	// value restricts the row to one value of that key; "" means any.
-	value string
 	// refused says why setting it is an error; "" means that it is a warning.
 	refused string
 }
 
 // notYet lists the keys whose features are not there yet. To build a feature is
-// to remove its row. A lock or a limit that would not be kept is refused,
-// because an owner who set it relies on it.
+// to remove its row. A lock that would not hold is refused, because an owner who
+// set it relies on it.
 func notYet() []laterKey {
 	const lock = "is not kept by this version yet, and a lock that would not hold is refused; remove it"
 	return []laterKey{

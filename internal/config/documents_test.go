@@ -208,20 +208,14 @@ func variableOf(at place, k key) string {
 }
 
 func laterOf(at place) string {
-	var values []string
 	for _, row := range notYet() {
 		switch {
 		case row.key != at.pattern:
-		case row.value != "":
-			values = append(values, row.value)
 		case row.refused != "":
 			return "Not in this version yet: refused."
 		default:
 			return "Not in this version yet: a warning."
 		}
-	}
-	if values != nil {
-		return "Not in this version yet: " + strings.Join(values, " and ") + "."
 	}
 	return ""
 }

@@ -65,7 +65,7 @@ func (l *loader) environment(at place, keys []key) {
 			}
 			from := origin{variable: name}
 			l.set[to.path] = from
-			l.notYet(to, content, from)
+			l.notYet(to, from)
 			if !k.value.set(content) {
 				l.problems = append(l.problems, problem{Key: name, Text: "must be " + k.value.want})
 			}
@@ -115,7 +115,7 @@ func (l *loader) secretVariable(at place, k key, name, form string) {
 	}
 	from := origin{variable: name}
 	l.set[at.path] = from
-	l.notYet(at, "", from)
+	l.notYet(at, from)
 	l.secrets = append(l.secrets, source{k.secret, at.path, at.path, form, content, from})
 }
 
@@ -159,11 +159,6 @@ func (l *loader) readSecret(s source) {
 	named := s.form == formEnv && variableNames.MatchString(s.content)
 	if named {
 		l.known[s.content] = true
-	}
-	if slices.ContainsFunc(l.unused, func(path string) bool {
-		return s.path == path || strings.HasPrefix(s.path, path+".")
-	}) {
-		return
 	}
 	found := secret.New(s.content)
 	switch s.form {

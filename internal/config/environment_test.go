@@ -71,10 +71,9 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 }
 
 func TestEnvironmentCannotSetALockThatWouldNotHold(t *testing.T) {
-	_, _, err := Load(write(t, head+tail), []string{"RUNNER_CAPS_DAY_USD=1", "RUNNER_AUTH_TOKEN_FILE=t", "RUNNER_ACCESS_TEAM=t"})
+	_, _, err := Load(write(t, head+tail), []string{"RUNNER_AUTH_TOKEN_FILE=t", "RUNNER_ACCESS_TEAM=t"})
 	want := `RUNNER_ACCESS_TEAM: is not kept by this version yet, and a lock that would not hold is refused; remove it
-RUNNER_AUTH_TOKEN_FILE: is not kept by this version yet, and a lock that would not hold is refused; remove it
-RUNNER_CAPS_DAY_USD: is not kept by this version yet, and a limit that would not hold is refused; remove it`
+RUNNER_AUTH_TOKEN_FILE: is not kept by this version yet, and a lock that would not hold is refused; remove it`
 	if got := errorText(err); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -107,7 +106,7 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	const canary = "canary-91c2"
 	c, warnings, err := loadAll(head+`providers:
   - {name: a, kind: ollama, url: http://a, api_key_env: A_KEY}
-`, "/", "A_KEY="+canary, "RUNNER_DISCORD_WEBHOOK=https://hook/"+canary, "RUNNER_LANGFUSE_SECRET_KEY="+canary)
+`, "/", "A_KEY="+canary, "RUNNER_DISCORD_WEBHOOK=https://hook/"+canary, "RUNNER_LANGFUSE_HOST=http://l", "RUNNER_LANGFUSE_PUBLIC_KEY=pk", "RUNNER_LANGFUSE_SECRET_KEY="+canary)
 	if err != nil || c.Providers[0].Key.Reveal() != canary {
 		t.Fatal(err)
 	}

@@ -134,7 +134,6 @@ type loader struct {
 
 	set      map[string]origin // where each key that is set stands, by its path
 	secrets  []source
-	unused   []string        // paths of what notYet names, whose secrets are not read
 	known    map[string]bool // variables that are a setting or were named by one
 	problems []problem
 	warnings []Warning

@@ -89,11 +89,11 @@ providers:
     models:
       - {name: "qwen3:4b", num_ctx: 512}
       - {name: other, usd_in: 1, usd_out: 0.5}
-  - {name: g, kind: gemini, concurrency: 7}
+  - {name: g, kind: gemini, concurrency: 7, api_key_env: G, models: [{name: m, usd_in: 1, usd_out: 0.5}]}
 discord: {webhook_file: hook}
 langfuse: {host: https://l.example.com, public_key: pk, secret_key_env: LF, content: off}
 services: {qdrant: http://q:1, searxng: http://s:2}
-`, dir, "DAVAS_KEY=dk", "LF=lk")
+`, dir, "DAVAS_KEY=dk", "LF=lk", "G=gk")
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("warnings %v, error %v", warnings, err)
 	}
@@ -102,8 +102,8 @@ services: {qdrant: http://q:1, searxng: http://s:2}
 		t.Fatal(err)
 	}
 	zero, two, half, one, none, nine := 0.0, 2.5, 0.5, 1.0, 0, 9
-	revealed := []string{got.Providers[0].Key.Reveal(), got.Discord.Webhook.Reveal(), got.Langfuse.SecretKey.Reveal()}
-	if want := []string{"dk", "https://hook", "lk"}; !reflect.DeepEqual(revealed, want) {
+	revealed := []string{got.Providers[0].Key.Reveal(), got.Providers[1].Key.Reveal(), got.Discord.Webhook.Reveal(), got.Langfuse.SecretKey.Reveal()}
+	if want := []string{"dk", "gk", "https://hook", "lk"}; !reflect.DeepEqual(revealed, want) {
 		t.Errorf("secrets %q, want %q", revealed, want)
 	}
 	want := &Config{
@@ -115,7 +115,8 @@ services: {qdrant: http://q:1, searxng: http://s:2}
 		Providers: []Provider{
 			{Name: "davas", Kind: Ollama, URL: "http://davas:11434/base", Key: got.Providers[0].Key, Concurrency: 1, Offline: Fail,
 				Models: []Model{{Name: "qwen3:4b", NumCtx: 512}, {Name: "other", USDIn: &one, USDOut: &half}}},
-			{Name: "g", Kind: Gemini, Concurrency: 7, Offline: Wait},
+			{Name: "g", Kind: Gemini, Key: got.Providers[1].Key, Concurrency: 7, Offline: Wait,
+				Models: []Model{{Name: "m", USDIn: &one, USDOut: &half}}},
 		},
 		Discord:  Discord{got.Discord.Webhook},
 		Langfuse: Langfuse{"https://l.example.com", "pk", got.Langfuse.SecretKey, ContentOff},

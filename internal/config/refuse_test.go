@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -34,7 +35,7 @@ func TestLoadRefuses(t *testing.T) {
 			"runner.yaml:4: gaurd: is no key; known here: vault, vault_name, state_dir, timezone, guard, concurrency, grace, log, log_level, deadlines, providers, listen, ops_listen, public_url, hosts, access, auth, caps, discord, langfuse, services"}},
 		{"an unknown key in an item", provider + "    host: x\n", []string{
 			"runner.yaml:7: providers[0].host: is no key; known here: name, kind, url, api_key_env, api_key_file, concurrency, offline, models"}},
-		{"an unknown key in a group of a later version", head + tail + "services: {redis: http://r}\n", []string{
+		{"an unknown key in a group", head + tail + "services: {redis: http://r}\n", []string{
 			"runner.yaml:4: services.redis: is no key; known here: qdrant, searxng"}},
 		{"a key in another case", "Vault: /v\n" + head + tail, []string{
 			"runner.yaml:1: Vault: is no key; known here: vault, vault_name, state_dir, timezone, guard, concurrency, grace, log, log_level, deadlines, providers, listen, ops_listen, public_url, hosts, access, auth, caps, discord, langfuse, services"}},
@@ -145,8 +146,32 @@ func TestLoadRefuses(t *testing.T) {
 			"runner.yaml:7: providers[0].api_key_file: open the secret's file: no such file or directory"}},
 		{"a key by variable and by file", provider + "    api_key_env: NOT_SET\n    api_key_file: gsk_canary\n", []string{
 			"runner.yaml:8: providers[0].api_key_file: is set beside providers[0].api_key_env; set one of the two"}},
-		{"a spending cap, even of zero", head + tail + "caps:\n  day_usd: 0\n", []string{
-			"runner.yaml:4: caps: is not kept by this version yet, and a limit that would not hold is refused; remove it"}},
+		{"a cap of money beside a paid provider that takes any model", head + "caps: {day_usd: 0}\nproviders:\n  - {name: a, kind: openai, url: http://a}\n", []string{
+			"runner.yaml:5: providers[0].models: must be listed with usd_in and usd_out, since caps limit money"}},
+		{"a cap of money beside a paid model with half a price", head + "caps: {job_usd: 1}\nproviders:\n  - name: a\n    kind: gemini\n    api_key_env: SET\n    models:\n      - {name: m, usd_in: 1, usd_out: 0}\n      - {name: n, usd_in: 1}\n", []string{
+			"runner.yaml:10: providers[0].models[1]: needs usd_in and usd_out, since caps limit money"}},
+		{"a negative cap", head + tail + "caps: {day_tokens: -1}\n", []string{
+			"runner.yaml:4: caps.day_tokens: must be a whole number of at least 0"}},
+		{"a Gemini without a key", head + "providers:\n  - name: a\n    kind: gemini\n", []string{
+			"runner.yaml:4: providers[0].api_key: must be set for gemini, by api_key_env or api_key_file"}},
+		{"a Gemini whose key is not there, once", head + "providers:\n  - name: a\n    kind: gemini\n    api_key_env: NOT_SET\n", []string{
+			"runner.yaml:6: providers[0].api_key_env: the variable NOT_SET is not set"}},
+		{"an OpenAI-compatible server whose key is not there", head + "providers:\n  - name: a\n    kind: openai\n    url: http://a\n    api_key_file: gsk_canary\n", []string{
+			"runner.yaml:7: providers[0].api_key_file: open the secret's file: no such file or directory"}},
+		{"a webhook whose variable is not set", head + tail + "discord:\n  webhook_env: NOT_SET\n", []string{
+			"runner.yaml:5: discord.webhook_env: the variable NOT_SET is not set"}},
+		{"a webhook where its file's path belongs", head + tail + "discord: {webhook_file: \"https://canary\"}\n", []string{
+			"runner.yaml:4: discord.webhook_file: open the secret's file: no such file or directory"}},
+		{"a webhook in the file itself", head + tail + "discord:\n  webhook: https://canary\n", []string{
+			"runner.yaml:5: discord.webhook: is not written here; name its variable by webhook_env or its file by webhook_file"}},
+		{"Langfuse without keys", head + tail + "langfuse:\n  host: https://a\n", []string{
+			"runner.yaml:4: langfuse: needs public_key and a secret key with its host"}},
+		{"Langfuse with half its keys", head + tail + "langfuse:\n  host: https://a\n  secret_key_env: SET\n", []string{
+			"runner.yaml:4: langfuse: needs public_key and a secret key with its host"}},
+		{"Langfuse's keys without its host", head + tail + "langfuse:\n  public_key: pk\n  secret_key_env: SET\n", []string{
+			"runner.yaml:4: langfuse.host: must be set with the keys"}},
+		{"Langfuse with a secret key that is not there, once", head + tail + "langfuse:\n  host: https://a\n  public_key: pk\n  secret_key_env: NOT_SET\n", []string{
+			"runner.yaml:7: langfuse.secret_key_env: the variable NOT_SET is not set"}},
 		{"a lock by Access", head + tail + "access: {team: t, aud: a}\n", []string{
 			"runner.yaml:4: access: is not kept by this version yet, and a lock that would not hold is refused; remove it"}},
 		{"a lock by password", head + tail + "auth: {password_file: canary}\n", []string{
@@ -161,7 +186,7 @@ func TestLoadRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			path := write(t, tt.file)
-			c, warnings, err := Load(path, []string{"TWO_LINES=canary\nb"})
+			c, warnings, err := Load(path, []string{"TWO_LINES=canary\nb", "SET=canary"})
 			got := strings.ReplaceAll(errorText(err), path, "runner.yaml")
 			if want := strings.Join(tt.want, "\n"); got != want || c != nil {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -211,17 +236,11 @@ func TestLoadWarnsOfWhatIsNotUsedYet(t *testing.T) {
 	}{
 		{"a single value", "listen: :80\nops_listen: :81\npublic_url: https://a\n", nil, []string{
 			"runner.yaml:4: listen: " + later,
-			"runner.yaml:5: ops_listen: " + later,
 			"runner.yaml:6: public_url: " + later}},
 		{"a list", "hosts:\n  - a\n", nil, []string{"runner.yaml:4: hosts: " + later}},
-		{"a group, once, and its secrets are not read", "langfuse:\n  host: https://a\n  secret_key_env: NOT_SET\ndiscord: {webhook_file: none}\nservices: {qdrant: http://q}\n", nil, []string{
-			"runner.yaml:4: langfuse: " + later,
-			"runner.yaml:7: discord: " + later,
-			"runner.yaml:8: services: " + later}},
-		{"a variable", "", []string{"RUNNER_LISTEN=:80", "RUNNER_DISCORD_WEBHOOK=https://canary", "RUNNER_LANGFUSE_SECRET_KEY_FILE=canary"}, []string{
+		{"a variable", "", []string{"RUNNER_LISTEN=:80", "RUNNER_PUBLIC_URL=https://a"}, []string{
 			"RUNNER_LISTEN: " + later,
-			"RUNNER_DISCORD_WEBHOOK: " + later,
-			"RUNNER_LANGFUSE_SECRET_KEY_FILE: " + later}},
+			"RUNNER_PUBLIC_URL: " + later}},
 		{"a variable that is no setting", "", []string{"RUNNER_VALUT=canary", "RUNNERS=1", "HOME=/"}, []string{
 			"RUNNER_VALUT: is no setting and is ignored"}},
 		{"a list by variable", "", []string{"RUNNER_PROVIDERS=canary", "RUNNER_HOSTS=canary"}, []string{
@@ -238,16 +257,6 @@ func TestLoadWarnsOfWhatIsNotUsedYet(t *testing.T) {
 			checkWarnings(t, path, warnings, tt.want)
 		})
 	}
-	t.Run("providers of later kinds, whose keys are not read", func(t *testing.T) {
-		path := write(t, head+"providers:\n  - name: a\n    kind: openai\n    url: https://a\n    api_key_env: RUNNER_GROQ\n  - {name: b, kind: gemini, api_key_file: none}\n")
-		c, warnings, err := Load(path, []string{"RUNNER_GROQ=canary"})
-		if err != nil || len(c.Providers) != 2 || !c.Providers[0].Key.IsZero() {
-			t.Fatalf("got %+v, %v", c, err)
-		}
-		checkWarnings(t, path, warnings, []string{
-			"runner.yaml:5: providers[0].kind: openai " + later + "; notes that ask for it fail",
-			"runner.yaml:8: providers[1].kind: gemini " + later + "; notes that ask for it fail"})
-	})
 }
 
 func checkWarnings(t *testing.T, path string, warnings []Warning, want []string) {
@@ -262,9 +271,31 @@ func checkWarnings(t *testing.T, path string, warnings []Warning, want []string)
 }
 
 func TestRemovingARowEnablesTheKey(t *testing.T) {
-	file := head + tail + "caps: {day_usd: 1}\ndiscord: {webhook_env: NOT_SET}\n"
-	if _, _, err := loadAll(file, "/"); errorText(err) != "runner.yaml:5: discord.webhook_env: the variable NOT_SET is not set" {
-		t.Errorf("got %v", err)
+	c, warnings, err := loadAll(head+tail+"listen: :80\naccess: {team: t, aud: a}\n", "/")
+	if err != nil || len(warnings) > 0 || c.Access.Team != "t" {
+		t.Errorf("got %+v, warnings %v, error %v", c, warnings, err)
+	}
+}
+
+// TestKeysThatAreUsed loads as a worker does what once had no effect.
+func TestKeysThatAreUsed(t *testing.T) {
+	file := head + `caps: {day_usd: 0, job_tokens: 5}
+ops_listen: 127.0.0.1:0
+discord: {webhook_env: HOOK}
+langfuse: {host: https://l, public_key: pk, secret_key_env: LF}
+services: {qdrant: http://q}
+providers:
+  - {name: own, kind: openai, url: http://a, models: [{name: m, usd_in: 0, usd_out: 0}]}
+  - {name: g, kind: gemini, api_key_env: RUNNER_GEMINI, models: [{name: m, usd_in: 1, usd_out: 2}]}
+  - {name: o, kind: ollama, url: http://o}
+`
+	c, warnings, err := Load(write(t, file), []string{"HOOK=h", "LF=l", "RUNNER_GEMINI=k"})
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("warnings %v, error %v", warnings, err)
+	}
+	got := []string{c.Discord.Webhook.Reveal(), c.Langfuse.SecretKey.Reveal(), c.Providers[1].Key.Reveal()}
+	if want := []string{"h", "l", "k"}; !slices.Equal(got, want) || !c.Providers[0].Key.IsZero() || *c.Caps.DayUSD != 0 {
+		t.Errorf("got %q of %+v", got, c)
 	}
 }
 

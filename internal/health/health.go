@@ -85,6 +85,8 @@ const (
 	fresh = 15 * time.Second
 	// probeTime bounds one probe.
 	probeTime = 5 * time.Second
+	// grace is what a probe has beyond that to return.
+	grace = 100 * time.Millisecond
 	// slow is the time after which an answer counts as slow.
 	slow = 2 * time.Second
 )
@@ -93,17 +95,18 @@ const (
 type Checker struct {
 	version string
 	probes  []Probe
-	// round admits one round of probes at a time.
-	round chan struct{}
 
 	mu    sync.Mutex
-	parts []Part    // of the last round, in the order of probes
-	at    time.Time // when it ended
+	parts []Part        // of the last round, in the order of probes
+	at    time.Time     // when it ended
+	round chan struct{} // closed when the round under way ends, nil if none is
+	// hangs says of each probe that a look of an earlier round has not returned.
+	hangs []bool
 }
 
 // New returns a Checker over probes, in the order in which they are shown.
 func New(version string, probes ...Probe) *Checker {
-	c := &Checker{version: version, probes: probes, round: make(chan struct{}, 1)}
+	c := &Checker{version: version, probes: probes, hangs: make([]bool, len(probes))}
 	for _, p := range probes {
 		c.parts = append(c.parts, Part{Name: p.Name, Core: p.Core, State: NotConfigured})
 	}
@@ -111,16 +114,12 @@ func New(version string, probes ...Probe) *Checker {
 }
 
 // Report tells how all parts are: from the last round while it is fresh, else from
-// a new one. If ctx ends before that, the last known is told.
+// a new one. If ctx ends before that, the last known is told, and the round goes on
+// for whoever asks next.
 func (c *Checker) Report(ctx context.Context) Report {
-	c.mu.Lock()
-	stale := c.at.IsZero() || time.Since(c.at) >= fresh
-	c.mu.Unlock()
-	if stale {
+	if round := c.begin(ctx); round != nil {
 		select {
-		case c.round <- struct{}{}:
-			c.probe(ctx)
-			<-c.round
+		case <-round:
 		case <-ctx.Done():
 		}
 	}
@@ -139,39 +138,79 @@ func (c *Checker) Report(ctx context.Context) Report {
 	return r
 }
 
-// probe looks at every part at once. A round that another caller has just made is
-// not repeated.
-func (c *Checker) probe(ctx context.Context) {
+// begin starts a round if the last one is stale and none is under way. It returns
+// the channel that the round under way closes, nil if none is needed.
+func (c *Checker) begin(ctx context.Context) <-chan struct{} {
 	c.mu.Lock()
-	done := !c.at.IsZero() && time.Since(c.at) < fresh
-	c.mu.Unlock()
-	if done {
-		return
+	defer c.mu.Unlock()
+	if c.round == nil && (c.at.IsZero() || time.Since(c.at) >= fresh) {
+		c.round = make(chan struct{})
+		go c.probe(context.WithoutCancel(ctx))
 	}
+	if c.round == nil {
+		return nil
+	}
+	return c.round
+}
+
+// probe looks at every part at once.
+func (c *Checker) probe(ctx context.Context) {
 	parts := make([]Part, len(c.probes))
 	var group sync.WaitGroup
-	for i, p := range c.probes {
-		group.Go(func() { parts[i] = look(ctx, p) })
+	for i := range c.probes {
+		group.Go(func() { parts[i] = c.look(ctx, i) })
 	}
 	group.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ctx.Err() != nil && !c.at.IsZero() {
-		return // the caller went away: what it cut short says nothing
-	}
 	for i := range parts {
 		if parts[i].State == c.parts[i].State && !c.parts[i].Since.IsZero() {
 			parts[i].Since = c.parts[i].Since
 		}
 	}
 	c.parts, c.at = parts, time.Now()
+	close(c.round)
+	c.round = nil
 }
 
-func look(ctx context.Context, p Probe) Part {
-	part := Part{Name: p.Name, Core: p.Core, State: NotConfigured}
+// look is one look at a part. A check that does not heed its context, such as one
+// of a disk that hangs, is left behind, and not repeated before it has returned.
+func (c *Checker) look(ctx context.Context, i int) Part {
+	p := c.probes[i]
 	if p.Check == nil {
-		return part
+		return Part{Name: p.Name, Core: p.Core, State: NotConfigured}
 	}
+	began := time.Now()
+	lost := Part{Name: p.Name, Core: p.Core, State: Down, Since: began.UTC(), Probed: began.UTC(), LatencyMS: probeTime.Milliseconds(),
+		Text: "no answer within " + probeTime.String()}
+	c.mu.Lock()
+	hangs := c.hangs[i]
+	c.hangs[i] = true
+	c.mu.Unlock()
+	if hangs {
+		return lost
+	}
+	done := make(chan Part, 1)
+	go func() {
+		part := check(ctx, p)
+		c.mu.Lock()
+		c.hangs[i] = false
+		c.mu.Unlock()
+		done <- part
+	}()
+	timer := time.NewTimer(probeTime + grace)
+	defer timer.Stop()
+	select {
+	case part := <-done:
+		return part
+	case <-timer.C:
+		return lost
+	}
+}
+
+// check asks a part.
+func check(ctx context.Context, p Probe) Part {
+	part := Part{Name: p.Name, Core: p.Core}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	began := time.Now()

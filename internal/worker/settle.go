@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -48,7 +49,7 @@ func (w *Worker) settle(ctx context.Context, row ledger.Row, at position, r *out
 		w.o.Log.Warn("the job's note is nowhere; nothing is made anew", "job", row.ID, "note", row.File, "state", string(row.State))
 	} else {
 		row.File = at.file
-		w.transition(row, at.folder, target, row.Reason)
+		w.transition(row, at.folder, target, cmp.Or(row.Reason, "answered"))
 		if err := w.annotate(row, path.Join(target, row.File)); err != nil {
 			failed(err)
 			return
