@@ -54,7 +54,7 @@ fuzz:
 
 bench:
 	@test -d internal/bench || { echo 'there is no internal/bench'; exit 1; }
-	CGO_ENABLED=0 go test -run='^$$' -bench=. ./internal/bench/...
+	CGO_ENABLED=0 go test -run='^$$' -bench=. ./internal/bench/... ./internal/prepare/...
 
 vuln:
 	@scripts/vuln

@@ -34,6 +34,7 @@ func BenchmarkRunner(b *testing.B) {
 	b.Run("drain/jobs=1", func(b *testing.B) { once(b, func() { drain(b, &t, 1) }) })
 	b.Run("drain/jobs=4", func(b *testing.B) { once(b, func() { drain(b, &t, 4) }) })
 	b.Run("cost", func(b *testing.B) { once(b, func() { cost(b, &t) }) })
+	b.Run("outside", func(b *testing.B) { once(b, func() { outside(b, &t) }) })
 	b.Run("poll", func(b *testing.B) { once(b, func() { poll(b, &t) }) })
 	b.Run("start", func(b *testing.B) { once(b, func() { start(b, &t, worlds) }) })
 	b.Run("list", func(b *testing.B) { once(b, func() { list(b, &t, worlds) }) })

@@ -184,19 +184,23 @@ func workerWrites(b *testing.B) (syncs, commits int) {
 }
 
 // runWorker runs a worker, made as the program makes it, until n notes are done.
-func runWorker(b *testing.B, v *vault.Vault, l *ledger.Ledger, n, jobs int) time.Duration {
+func runWorker(b *testing.B, v *vault.Vault, l *ledger.Ledger, n, jobs int, change ...func(*worker.Options)) time.Duration {
 	b.Helper()
 	ctx, stop := context.WithTimeout(b.Context(), 5*time.Minute)
 	defer stop()
 	done := &counter{Handler: slog.NewTextHandler(io.Discard, nil), left: n, stop: stop}
 	const host = "echo"
-	w := worker.New(worker.Options{
+	o := worker.Options{
 		Vault: v, Ledger: l, Hub: live.NewHub(256, time.Now), Location: time.UTC, Concurrency: jobs,
 		Hosts:    []worker.Host{{Name: host, Provider: echo.New(host, provider.DefaultDeadlines()), Models: []string{echo.Echo}}},
 		Arbiter:  provider.NewArbiter(map[string]int{host: jobs}, time.Now),
 		JobLimit: 15 * time.Minute, Grace: time.Minute, Hostname: "here", Version: "bench", StateID: "state",
 		StateFree: func() (int64, error) { return 1 << 40, nil }, Poll: time.Second, Log: slog.New(done),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	w := worker.New(o)
 	var began time.Time
 	go func() {
 		<-w.Ready()
