@@ -46,6 +46,10 @@ type CapError struct {
 	Scope Scope
 	// Reason names the cap, what was spent and what the call would need.
 	Reason string
+	// DayTokens and DayUSD are what the day had spent, open intents included. Once
+	// it is less, since a call turned out cheaper, the call may fit.
+	DayTokens int
+	DayUSD    float64
 }
 
 // Error returns the reason.
@@ -104,7 +108,7 @@ func allow(ctx context.Context, tx *sql.Tx, ref Ref, c Call, a Allowance) error 
 	}
 	for _, k := range checks {
 		if k.used+k.wants > k.limit {
-			return &CapError{Scope: k.scope, Reason: fmt.Sprintf("%s is %s: %s spent, and this call needs about %s", k.what, k.show(k.limit), k.show(k.used), k.show(k.wants))}
+			return &CapError{Scope: k.scope, DayTokens: dayTokens, DayUSD: dayUSD, Reason: fmt.Sprintf("%s is %s: %s spent, and this call needs about %s", k.what, k.show(k.limit), k.show(k.used), k.show(k.wants))}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@
 package metrics
 
 import (
+	"cmp"
 	"net/http"
 	"sync"
 	"time"
@@ -89,13 +90,20 @@ func (m *Metrics) JobBegan(waited time.Duration) {
 	}
 }
 
-// JobEnded counts a job: its type, its first provider, and how it ended.
+// none stands for the type or provider of a note that was refused before it had one.
+const none = "none"
+
+// JobEnded counts a job: its type, its first provider, and how it ended. took is 0
+// for a note that never ran, which has no duration.
 func (m *Metrics) JobEnded(jobType, providerName, outcome string, took time.Duration) {
 	if m == nil {
 		return
 	}
+	jobType, providerName = cmp.Or(jobType, none), cmp.Or(providerName, none)
 	m.jobs.WithLabelValues(jobType, providerName, outcome).Inc()
-	m.jobTime.WithLabelValues(jobType, outcome).Observe(took.Seconds())
+	if took > 0 {
+		m.jobTime.WithLabelValues(jobType, outcome).Observe(took.Seconds())
+	}
 }
 
 // Operation is what a call was for.

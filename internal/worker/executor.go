@@ -22,8 +22,8 @@ type outcome struct {
 	hash    string
 	// ledgerErr is why the ledger could not be written.
 	ledgerErr error
-	// capped is why paid hosts may not be asked any more today.
-	capped string
+	// capped is why paid hosts may not be asked any more today, nil if they may.
+	capped *ledger.CapError
 	// row is the job where it was put back.
 	row ledger.Row
 	// repair is the id of a job whose record and file may not agree.

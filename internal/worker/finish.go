@@ -70,7 +70,7 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 	var capped *ledger.CapError
 	switch {
 	case errors.As(err, &capped) && capped.Scope == ledger.DayCap:
-		r.capped = capped.Reason
+		r.capped = capped
 		w.putBack(keep, row, capReason(capped.Reason), nextProvider(result, spec), r)
 		return
 	case errors.As(err, &capped):

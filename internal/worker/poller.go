@@ -181,13 +181,13 @@ func (w *Worker) lookAtCaps(ctx context.Context, now time.Time) {
 		reason = fmt.Sprintf("caps.day_tokens is %d: %d spent", *caps.DayTokens, tokens)
 	case caps.DayUSD != nil && usd >= *caps.DayUSD:
 		reason = fmt.Sprintf("caps.day_usd is $%.4f: $%.4f spent", *caps.DayUSD, usd)
-	case w.capped != "" && midnight(now, w.o.Location).Equal(w.cappedDay):
+	case w.cappedBy != nil && midnight(now, w.o.Location).Equal(w.cappedDay) && tokens >= w.cappedBy.DayTokens && usd >= w.cappedBy.DayUSD:
 		return // a call did not fit any more; what is left is not enough for it
 	}
 	if reason != w.capped {
 		w.o.Log.Info("the day's cap", "reason", reason)
 	}
-	w.capped, w.cappedDay = reason, midnight(now, w.o.Location)
+	w.capped, w.cappedDay, w.cappedBy = reason, midnight(now, w.o.Location), nil
 }
 
 // tidy removes, once an hour, stored answers whose outputs are old.
@@ -274,8 +274,8 @@ func (w *Worker) settleOutcome(r outcome) {
 	if r.row.ID != "" { // put back: it waits under this name
 		w.waitsAs(r.row)
 	}
-	if r.capped != "" {
-		w.capped, w.cappedDay = r.capped, midnight(now, w.o.Location)
+	if r.capped != nil {
+		w.capped, w.cappedDay, w.cappedBy = r.capped.Reason, midnight(now, w.o.Location), r.capped
 	}
 	if r.orphan != "" {
 		w.later(r.orphan, vanished, nil)

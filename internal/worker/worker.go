@@ -135,10 +135,11 @@ type Worker struct {
 	told      map[string]bool // notes in the queue of which the owner was told, by the ping's key
 	rescan    bool
 	owner     owner
-	capped    string        // why nothing is claimed for paid hosts today, "" if something is
-	cappedDay time.Time     // the midnight from which capped counts
-	quiet     time.Time     // nothing is claimed before, since the ledger failed
-	backoff   time.Duration // how long the last such pause was
+	capped    string           // why nothing is claimed for paid hosts today, "" if something is
+	cappedDay time.Time        // the midnight from which capped counts
+	cappedBy  *ledger.CapError // the call that did not fit, nil if none would
+	quiet     time.Time        // nothing is claimed before, since the ledger failed
+	backoff   time.Duration    // how long the last such pause was
 
 	requests chan func(context.Context) // what other goroutines want done by the poller
 	outcomes chan outcome
