@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +47,8 @@ func TestMain(m *testing.M) {
 //	replace FILE OLD NEW    the owner edits a file
 //	grow FILE BYTES         lengthens a file
 //	fifo FILE               makes a named pipe
+//	get LOG PATH            the worker that logs to the file LOG is asked for PATH on its
+//	                        ops_listen; the answer, a 200, is the last output
 //	terminate               SIGTERM to what runs in the background
 //
 // The condition [installed] says that this machine has a configuration in
@@ -76,6 +80,7 @@ func TestScript(t *testing.T) {
 			"replace":      replace,
 			"grow":         grow,
 			"fifo":         fifo,
+			"get":          get,
 			"terminate":    terminate,
 		},
 	})
@@ -273,6 +278,30 @@ func grow(ts *testscript.TestScript, neg bool, args []string) {
 func fifo(ts *testscript.TestScript, neg bool, args []string) {
 	usageOf(ts, !neg && len(args) == 1, "fifo FILE")
 	ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o666))
+}
+
+var opsAddress = regexp.MustCompile(`metrics and health are served.* address=(\S+)`)
+
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	usageOf(ts, !neg && len(args) == 2, "get LOG PATH")
+	found := opsAddress.FindStringSubmatch(ts.ReadFile(args[0]))
+	if found == nil {
+		ts.Fatalf("%s has no address", args[0])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+found[1]+args[1], nil)
+	ts.Check(err)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s answers %s:\n%s", args[1], resp.Status, body)
+	}
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
 }
 
 func terminate(ts *testscript.TestScript, neg bool, args []string) {

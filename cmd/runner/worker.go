@@ -44,6 +44,7 @@ func (c *call) serve(ctx context.Context) error {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, serving := errgroup.WithContext(serving)
+	context.AfterFunc(serving, stop) // a part that fails stops the worker too
 	group.Go(func() error {
 		defer end()
 		return n.worker.Run(ctx)
