@@ -220,7 +220,7 @@ func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]
 				h.Models = []string{echo.Echo, echo.Slow, echo.Cut, echo.Busy, echo.Silent}
 			}
 		case config.Ollama:
-			h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Deadlines: deadlines, Contexts: contexts, Version: theVersion()})
+			h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Key: p.Key, Deadlines: deadlines, Contexts: contexts, Version: theVersion()})
 		case config.OpenAI:
 			h.Provider, err = openai.New(openai.Config{Name: p.Name, BaseURL: p.URL, Key: p.Key, Deadlines: deadlines, Version: theVersion(), Paced: paced})
 		case config.Gemini:

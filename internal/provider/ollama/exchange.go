@@ -36,6 +36,9 @@ func (p *Provider) send(w *wire.Watch, method, path string, body any) (*http.Res
 		return nil, &provider.Error{Kind: provider.Refused, Reason: "the request cannot be built", Cause: err}
 	}
 	req.Header.Set("User-Agent", p.agent)
+	if !p.key.IsZero() {
+		req.Header.Set("Authorization", "Bearer "+p.key.Reveal())
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

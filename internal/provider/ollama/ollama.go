@@ -25,6 +25,7 @@ import (
 
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/provider/wire"
+	"davidcockson.com/runner/internal/secret"
 )
 
 // Config describes one host.
@@ -33,7 +34,10 @@ type Config struct {
 	Name string
 	// URL is the server's root, http or https, such as http://davas:11434. It
 	// may have a path, where a proxy puts Ollama below one.
-	URL       string
+	URL string
+	// Key is for a proxy in front that asks for one, and is sent as a bearer token;
+	// Ollama itself asks for none. Zero sends none.
+	Key       secret.Key
 	Deadlines provider.Deadlines
 	// Contexts is num_ctx in tokens by model. A model that is not in it gets
 	// 8192; each gets no more than it was made for.
@@ -49,6 +53,7 @@ type Provider struct {
 	client    *http.Client
 	deadlines provider.Deadlines
 	contexts  map[string]int // by canonical name
+	key       secret.Key
 	agent     string
 
 	mu        sync.Mutex
@@ -90,6 +95,7 @@ func New(c Config) (*Provider, error) {
 		},
 		deadlines: d,
 		contexts:  contexts,
+		key:       c.Key,
 		agent:     agent,
 		described: make(map[string]described),
 	}, nil

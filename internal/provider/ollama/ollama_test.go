@@ -10,6 +10,7 @@ import (
 
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/provider/providertest"
+	"davidcockson.com/runner/internal/secret"
 )
 
 func TestSuite(t *testing.T) {
@@ -132,6 +133,21 @@ func TestWhatIsSent(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAKeyGoesToTheServerAsABearerTokenAndNowhereElse(t *testing.T) {
+	for _, row := range []struct{ key, want string }{{"", ""}, {"canary-key", "Bearer canary-key"}} {
+		s := newServer(t)
+		p := s.provider(t, func(c *Config) { c.Key = secret.New(row.key) })
+		if _, err := p.Ask(t.Context(), ask("tiny"), ignore); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range s.asked {
+			if got := e.header.Get("Authorization"); got != row.want || strings.Contains(e.body, "canary") {
+				t.Errorf("%s: Authorization is %q, want %q; the body is %q", e.what, got, row.want, e.body)
+			}
+		}
 	}
 }
 

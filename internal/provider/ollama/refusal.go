@@ -45,7 +45,7 @@ func (p *Provider) refusal(resp *http.Response) *provider.Error {
 		e.Advice = "set the provider's url to where Ollama really is"
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		e.Kind = provider.Auth
-		e.Advice = "Ollama asks for no key: look at what stands in front of it. Where Ollama listens on loopback only, " +
+		e.Advice = "Ollama itself asks for no key: look at what stands in front of it, and at this provider's api_key. Where Ollama listens on loopback only, " +
 			"it refuses foreign host names: a proxy must set the header Host to localhost"
 	case code == http.StatusNotFound && own:
 		e.Kind = provider.NoModel
