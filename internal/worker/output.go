@@ -89,6 +89,7 @@ func text(f note.Field) string {
 
 // report is all that an output note is made of.
 type report struct {
+	note     string // the job's note, where it will lie
 	row      ledger.Row
 	spec     job.Spec
 	result   job.Result
@@ -102,12 +103,8 @@ type report struct {
 
 // render makes an output note: what answered, what it took, the answer.
 func render(r report) []byte {
-	folder := queue.Completed
-	if r.finish == finishPartial {
-		folder = queue.Failed
-	}
 	var b strings.Builder
-	b.WriteString(note.Frontmatter(r.fields(folder)))
+	b.WriteString(note.Frontmatter(r.fields()))
 	b.WriteString("\n")
 	if r.finish == finishPartial {
 		fmt.Fprintf(&b, "> [!warning] Not a whole answer\n> %s\n\n", oneLine(r.reason))
@@ -147,7 +144,7 @@ func render(r report) []byte {
 	return []byte(strings.TrimRight(b.String()+thoughts.String(), "\n") + "\n")
 }
 
-func (r report) fields(folder string) []note.KV {
+func (r report) fields() []note.KV {
 	var last job.StepResult
 	var sent, read, written, window int
 	var load, took time.Duration
@@ -169,7 +166,7 @@ func (r report) fields(folder string) []note.KV {
 	}
 	finish := r.finish
 	fields := []note.KV{
-		{Key: "job", Value: link(path.Join(folder, r.row.File))},
+		{Key: "job", Value: link(r.note)},
 		{Key: "job_id", Value: r.row.ID},
 		{Key: "run", Value: r.row.Run},
 		{Key: "job_type", Value: string(r.row.Type)},

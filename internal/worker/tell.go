@@ -15,6 +15,7 @@ import (
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/trace"
+	"davidcockson.com/runner/internal/vault"
 )
 
 // trace begins the trace of an attempt.
@@ -72,7 +73,11 @@ func (w *Worker) prepare(ctx context.Context, row *ledger.Row, spec job.Spec) (j
 
 // report gathers what an output note is made of.
 func (w *Worker) report(row ledger.Row, spec job.Spec, result job.Result, calls []ledger.Call, finish, reason string) report {
-	r := report{row: row, spec: spec, result: result, calls: calls, finish: finish, reason: reason, location: w.o.Location, trace: w.o.Tracer.Link(row.Trace)}
+	state := job.Completed
+	if finish == finishPartial {
+		state = job.Failed
+	}
+	r := report{note: w.destination(row, state), row: row, spec: spec, result: result, calls: calls, finish: finish, reason: reason, location: w.o.Location, trace: w.o.Tracer.Link(row.Trace)}
 	if row.Sources != "" {
 		if err := json.Unmarshal([]byte(row.Sources), &r.sources); err != nil {
 			w.o.Log.Error("read the sources of a job", "job", row.ID, "error", err)
@@ -81,16 +86,22 @@ func (w *Worker) report(row ledger.Row, spec job.Spec, result job.Result, calls 
 	return r
 }
 
+// destination is where a job's note will lie once it has come to a state: under
+// another name if its own is taken there.
+func (w *Worker) destination(row ledger.Row, state job.State) string {
+	name := path.Join(lastFolder(state), row.File)
+	if _, err := w.o.Vault.Lstat(name); err == nil {
+		return vault.WithSuffix(name, row.Run)
+	}
+	return name
+}
+
 // ping is the message that tells of the end of a job, nil if nobody is told.
 func (w *Worker) ping(ctx context.Context, row ledger.Row) *ledger.Ping {
 	if w.o.Outbox == nil {
 		return nil
 	}
-	folder := queue.Failed
-	if row.State == job.Completed {
-		folder = queue.Completed
-	}
-	m := notify.Message{Title: row.Title, JobID: row.ID, Note: path.Join(folder, row.File), State: string(row.State), Reason: row.Reason, Advice: row.Advice,
+	m := notify.Message{Title: row.Title, JobID: row.ID, Note: w.destination(row, row.State), State: string(row.State), Reason: row.Reason, Advice: row.Advice,
 		JobType: string(row.Type), Provider: row.Provider, Model: row.Model, Attempt: row.Attempt, Steps: row.Steps, Output: row.Output,
 		TraceURL: w.o.Tracer.Link(row.Trace), At: row.Ended}
 	if m.Output == "" {

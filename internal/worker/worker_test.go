@@ -394,3 +394,21 @@ func TestTheVaultOfAnotherWorkerIsRefused(t *testing.T) {
 		mine.stop()
 	})
 }
+
+func TestATakenNameAtTheEndIsNamedRightEverywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mem.Put(queue.Completed+"/a.md", "somebody else's\n")
+		r.drop("a.md", textNote("hello"))
+		s := r.start()
+		r.until("completed", func() bool { return r.in(queue.Completed, "a-") && s.settled() })
+		s.stop()
+		file := r.file(queue.Completed, "a-")
+		if out := r.text(queue.Outputs, ""); !strings.Contains(out, "job: \"[["+strings.TrimSuffix(file, ".md")+"]]\"\n") {
+			t.Errorf("the output does not link %s:\n%s", file, out)
+		}
+		if r.mem.Files()[queue.Completed+"/a.md"] != "somebody else's\n" {
+			t.Error("the other note was touched")
+		}
+	})
+}
