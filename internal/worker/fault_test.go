@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/peertest"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/sqlite/sqlitetest"
@@ -143,7 +144,7 @@ func TestEveryFaultOfTheLedger(t *testing.T) {
 // next start goes on from there.
 func TestPowerLossAtEveryStep(t *testing.T) {
 	for _, st := range stories() {
-		for _, keep := range vaulttest.Keeps(3) {
+		for _, keep := range vaulttest.Keeps(peertest.Soak(t, 1, 3)) {
 			t.Run(fmt.Sprintf("%s, %v", st.name, keep), func(t *testing.T) {
 				t.Parallel()
 				for _, half := range []vaulttest.Half{vaulttest.Undone, vaulttest.Done} {
