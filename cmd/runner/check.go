@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
+	"davidcockson.com/runner/internal/health"
 	"davidcockson.com/runner/internal/provider"
 )
 
@@ -116,7 +119,41 @@ func checkAll(ctx context.Context, conf *config.Config) []finding {
 	all = append(all, checkVault(conf)...)
 	all = append(all, checkState(conf)...)
 	all = append(all, checkWorker(ctx, conf))
-	return append(all, checkProviders(ctx, conf)...)
+	all = append(all, checkProviders(ctx, conf)...)
+	return append(all, checkOutside(ctx, conf)...)
+}
+
+// checkOutside reaches what jobs can do without, where it is configured. Nothing is
+// sent and no token is spent.
+func checkOutside(ctx context.Context, conf *config.Config) []finding {
+	n := node{conf: conf, log: slog.New(slog.DiscardHandler)}
+	defer n.Close()
+	if err := n.outside(); err != nil {
+		return []finding{{What: "configuration", Text: err.Error()}}
+	}
+	var probes []health.Probe
+	for _, p := range n.services() {
+		if p.Name != "discord" { // health tells of what was sent; here the webhook itself is asked
+			probes = append(probes, p)
+		}
+	}
+	if n.discord != nil {
+		probes = append(probes, health.Probe{Name: "discord", Check: n.webhook})
+	}
+	var all []finding
+	for _, p := range probes {
+		if p.Check == nil {
+			continue
+		}
+		f := finding{What: p.Name, OK: true}
+		text, err := p.Check(ctx)
+		f.Text = cmp.Or(text, "answers")
+		if err != nil {
+			f.OK, f.Text = false, err.Error()
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // checkWorker tells of the worker. That none runs is no fault of the configuration.

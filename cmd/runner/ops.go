@@ -152,6 +152,9 @@ func (n *node) services() []health.Probe {
 		webProbe("qdrant", n.conf.Services.Qdrant, "/healthz"), webProbe("searxng", n.conf.Services.SearXNG, "/healthz")}
 }
 
+// webhook asks whether Discord's webhook is there.
+func (n *node) webhook(ctx context.Context) (string, error) { return "is there", n.discord.Check(ctx) }
+
 // webProbe wants a 2xx from a path of a service.
 func webProbe(name, base, path string) health.Probe {
 	p := health.Probe{Name: name}

@@ -64,10 +64,11 @@ type node struct {
 	worker  *worker.Worker
 	metrics *metrics.Metrics
 	health  *health.Checker
-	// tracer and outbox are nil where nothing is configured.
-	tracer *trace.Tracer
-	outbox *notify.Outbox
-	close  []func() error
+	// tracer, discord and outbox are nil where nothing is configured.
+	tracer  *trace.Tracer
+	discord *notify.Discord
+	outbox  *notify.Outbox
+	close   []func() error
 }
 
 // Close gives everything back, the last first.
@@ -254,11 +255,11 @@ func (n *node) outside() error {
 		})
 	}
 	if !n.conf.Discord.Webhook.IsZero() {
-		d, err := notify.NewDiscord(n.conf.Discord.Webhook, theVersion())
-		if err != nil {
+		var err error
+		if n.discord, err = notify.NewDiscord(n.conf.Discord.Webhook, theVersion()); err != nil {
 			return configError{err}
 		}
-		n.outbox = notify.NewOutbox(n.ledger, d, n.log)
+		n.outbox = notify.NewOutbox(n.ledger, n.discord, n.log)
 	}
 	return nil
 }

@@ -120,33 +120,46 @@ func (d *Discord) ready() time.Duration {
 // are *GoneError, *LimitedError, *RefusedError, an error that wraps
 // context.Canceled, or another, after which the same may be sent again.
 func (d *Discord) Send(ctx context.Context, payload []byte) (messageID string, err error) {
+	return d.ask(ctx, "send a ping", http.MethodPost, payload)
+}
+
+// Check asks whether the webhook is there, without sending anything. Its errors
+// are those of Send.
+func (d *Discord) Check(ctx context.Context) error {
+	_, err := d.ask(ctx, "look at the webhook", http.MethodGet, nil)
+	return err
+}
+
+func (d *Discord) ask(ctx context.Context, what, method string, payload []byte) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.webhook.Reveal(), bytes.NewReader(payload))
+	request, err := http.NewRequestWithContext(ctx, method, d.webhook.Reveal(), bytes.NewReader(payload))
 	if err != nil {
-		return "", errors.New("send a ping: the webhook's URL cannot be asked") // err has the URL
+		return "", errors.New(what + ": the webhook's URL cannot be asked") // err has the URL
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if payload != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	request.Header.Set("User-Agent", d.agent)
 	// Not by http.Client, whose errors carry the URL and which may follow a redirect.
 	response, err := d.transport.RoundTrip(request)
 	if err != nil {
-		return "", fmt.Errorf("send a ping: %w", plain(ctx, err))
+		return "", fmt.Errorf("%s: %w", what, plain(ctx, err))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, mostReply+1))
 	d.heed(response.Header)
 	if err != nil && response.StatusCode < 300 {
-		return "", fmt.Errorf("send a ping: %w", plain(ctx, err))
+		return "", fmt.Errorf("%s: %w", what, plain(ctx, err))
 	}
-	messageID, err = verdict(response, body)
+	id, err = verdict(response, body)
 	if limited, ok := errors.AsType[*LimitedError](err); ok {
 		d.hold(limited.RetryAfter)
 	}
 	if err != nil {
-		return "", fmt.Errorf("send a ping: %w", err)
+		return "", fmt.Errorf("%s: %w", what, err)
 	}
-	return messageID, nil
+	return id, nil
 }
 
 // heed notes from the headers when the webhook's bucket is empty.
