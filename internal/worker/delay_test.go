@@ -106,7 +106,9 @@ func TestNobodyOutsideDelaysAJob(t *testing.T) {
 			s.stop()
 		})
 	}
-	if took[0] != took[1] {
+	// The jobs' order may differ by a look or two of until; a job that waited for
+	// anybody outside would wait for seconds, 500 times.
+	if took[1] > took[0]+2*time.Second {
 		t.Errorf("%d jobs took %s, and %s with Discord and Langfuse down", many, took[0], took[1])
 	}
 }
