@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/jobtype"
@@ -132,7 +133,7 @@ func (a *onlyAsked) Ask(_ context.Context, step int, name string, req provider.R
 }
 
 func cost(price ledger.Price, req provider.Request) float64 {
-	read, written := worker.Likely(req)
+	read, written := ask.Likely(req)
 	return price.Cost(read, written)
 }
 

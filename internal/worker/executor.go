@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/jobtype"
 	"davidcockson.com/runner/internal/ledger"
@@ -74,7 +75,7 @@ func (w *Worker) execute(ctx context.Context, cancel context.CancelCauseFunc, ro
 	row.Trace = span.TraceID()
 	a := &asker{w: w, row: row, never: spec.RetryNever, place: place, budget: budget, span: span, steps: spec}
 	result, err := w.runJob(ctx, &row, spec, a, sink)
-	span.End(lastText(result), traceError(ctx, err))
+	span.End(lastText(result), ask.Traced(ctx, err))
 	if err == nil {
 		end = "stop"
 		r.reached = a.reached

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/note"
@@ -63,7 +64,7 @@ func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r
 func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, result job.Result, err error, r *outcome) {
 	cause := context.Cause(ctx)
 	keep := context.WithoutCancel(ctx)
-	e := asError(err)
+	e := ask.AsError(err)
 	sent := e != nil && e.Sent
 	var record *recordError
 	var limit limitError

@@ -2,13 +2,12 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/ask"
 )
 
 // host is what the poller knows of a provider's server.
@@ -93,7 +92,7 @@ func (w *Worker) heard(h *host, err error) {
 	state, reason := up, ""
 	if err != nil {
 		state, reason = down, err.Error()
-		if e := asError(err); e != nil {
+		if e := ask.AsError(err); e != nil {
 			reason = e.Reason
 		}
 	}
@@ -139,10 +138,4 @@ func (h *host) offers(model string, now time.Time) (ok, sure bool) {
 // is implied.
 func sameModel(a, b string) bool {
 	return strings.EqualFold(strings.TrimSuffix(a, ":latest"), strings.TrimSuffix(b, ":latest"))
-}
-
-// asError returns the *provider.Error in err's tree, nil if there is none.
-func asError(err error) *provider.Error {
-	e, _ := errors.AsType[*provider.Error](err)
-	return e
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/queue"
 )
@@ -170,7 +171,7 @@ func (w *Worker) lookAtCaps(ctx context.Context, now time.Time) {
 	if caps.DayTokens == nil && caps.DayUSD == nil {
 		return
 	}
-	tokens, usd, err := w.o.Ledger.Spent(ctx, midnight(now, w.o.Location))
+	tokens, usd, err := w.o.Ledger.Spent(ctx, ask.Midnight(now, w.o.Location))
 	if err != nil {
 		w.o.Log.Error("look at the caps", "error", err)
 		return
@@ -181,13 +182,13 @@ func (w *Worker) lookAtCaps(ctx context.Context, now time.Time) {
 		reason = fmt.Sprintf("caps.day_tokens is %d: %d spent", *caps.DayTokens, tokens)
 	case caps.DayUSD != nil && usd >= *caps.DayUSD:
 		reason = fmt.Sprintf("caps.day_usd is $%.4f: $%.4f spent", *caps.DayUSD, usd)
-	case w.cappedBy != nil && midnight(now, w.o.Location).Equal(w.cappedDay) && tokens >= w.cappedBy.DayTokens && usd >= w.cappedBy.DayUSD:
+	case w.cappedBy != nil && ask.Midnight(now, w.o.Location).Equal(w.cappedDay) && tokens >= w.cappedBy.DayTokens && usd >= w.cappedBy.DayUSD:
 		return // a call did not fit any more; what is left is not enough for it
 	}
 	if reason != w.capped {
 		w.o.Log.Info("the day's cap", "reason", reason)
 	}
-	w.capped, w.cappedDay, w.cappedBy = reason, midnight(now, w.o.Location), nil
+	w.capped, w.cappedDay, w.cappedBy = reason, ask.Midnight(now, w.o.Location), nil
 }
 
 // tidy removes, once an hour, stored answers whose outputs are old.
@@ -275,7 +276,7 @@ func (w *Worker) settleOutcome(r outcome) {
 		w.waitsAs(r.row)
 	}
 	if r.capped != nil {
-		w.capped, w.cappedDay, w.cappedBy = r.capped.Reason, midnight(now, w.o.Location), r.capped
+		w.capped, w.cappedDay, w.cappedBy = r.capped.Reason, ask.Midnight(now, w.o.Location), r.capped
 	}
 	if r.orphan != "" {
 		w.later(r.orphan, vanished, nil)

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/notify"
 	"davidcockson.com/runner/internal/prepare"
-	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/trace"
 	"davidcockson.com/runner/internal/vault"
@@ -26,18 +24,6 @@ func (w *Worker) trace(ctx context.Context, row ledger.Row, spec job.Spec) (cont
 	}
 	return w.o.Tracer.Start(ctx, trace.Root{Name: title, Type: string(row.Type), ID: row.ID, Attempt: row.Attempt, Session: row.ID,
 		Kind: trace.Chain, Tags: spec.Tags, Metadata: map[string]string{"note": row.Name, "run": row.Run}, Input: spec.Steps[0].Prompt})
-}
-
-// traceError is how an error is traced: with the cause for which a call was
-// stopped, where it was.
-func traceError(ctx context.Context, err error) error {
-	if err == nil || provider.KindOf(err) != provider.Cancelled {
-		return err
-	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return &provider.Error{Kind: provider.Cancelled, Reason: cause.Error()}
-	}
-	return err
 }
 
 // lastText is the answer that a job's trace shows.

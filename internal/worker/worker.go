@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
@@ -35,23 +36,8 @@ import (
 	"davidcockson.com/runner/internal/vault"
 )
 
-// Host is a configured provider as the worker needs it.
-type Host struct {
-	Name string
-	// Kind is its kind in the configuration, for traces.
-	Kind     string
-	Provider provider.Provider
-	// Models in the order of the config; empty: whatever the server lists.
-	Models []string
-	// Probed hosts are asked whether they are there before a note is claimed.
-	Probed bool
-	// Paid says that its calls count for the caps; Prices are in US dollars for a
-	// million tokens, by model, where they are known.
-	Paid   bool
-	Prices map[string]ledger.Price
-	// Patient hosts may be away: their notes wait. Others fail.
-	Patient bool
-}
+// Host is a configured provider.
+type Host = ask.Host
 
 // Options is what a Worker is made of. All fields must be set unless they say
 // otherwise.
@@ -96,8 +82,6 @@ type Options struct {
 const (
 	// mostAttempts is how often a job may be interrupted before it fails.
 	mostAttempts = 3
-	// mostTries is how often one call is made within an attempt.
-	mostTries = 3
 	// mostPatience is how long a note waits for a host, from its first sight.
 	mostPatience = 72 * time.Hour
 	// LeastFree is the space below which nothing is claimed, in bytes.
@@ -113,6 +97,7 @@ const (
 // concurrent use, and answer while Run runs.
 type Worker struct {
 	o     Options
+	asks  *ask.Asker
 	queue *queue.Queue
 	index *vault.Index     // safe for all
 	hosts map[string]*host // the map is fixed; each host is the poller's
@@ -177,7 +162,7 @@ type run struct {
 // New makes a Worker; it touches nothing before Run.
 func New(o Options) *Worker {
 	w := &Worker{
-		o: o, hosts: make(map[string]*host),
+		o: o, asks: &ask.Asker{Caps: o.Caps, Location: o.Location, Tracer: o.Tracer, Metrics: o.Metrics, Log: o.Log}, hosts: make(map[string]*host),
 		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), told: make(map[string]bool), recent: make(map[string]time.Time),
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
