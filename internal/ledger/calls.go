@@ -104,21 +104,18 @@ func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider
 	return nil
 }
 
-// closeCall writes the end of a call. Its truth replaces what the intent counted
-// for: nothing if it was not billed, the tokens that the provider says if it does,
-// else the estimate stays.
+// closeCall writes the end of a call, whose truth replaces what the intent counted
+// for.
 func closeCall(ctx context.Context, tx *sql.Tx, ref Ref, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, price Price, now time.Time) error {
 	a.Text, a.Thinking = "", "" // of our copy; they are kept beside it
 	detail, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	used := a.Usage.Read + a.Usage.Written
-	result, err := tx.ExecContext(ctx, `UPDATE calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?,
-		spent_tokens = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_tokens END, spent_usd = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_usd END
+	spent := spentBy(billed, a, price)
+	result, err := tx.ExecContext(ctx, `UPDATE calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?, `+spent.set+`
 		WHERE id = ? AND state = ? AND EXISTS (SELECT 1 FROM jobs WHERE id = ? AND run = ? AND attempt = ? AND state = ?)`,
-		state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail),
-		billed, used, used, billed, used, price.Cost(a.Usage.Read, a.Usage.Written), call, Intent, ref.ID, ref.Run, ref.Attempt, job.Active)
+		append(append([]any{state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail)}, spent.args...), call, Intent, ref.ID, ref.Run, ref.Attempt, job.Active)...)
 	if err != nil {
 		return err
 	}

@@ -118,5 +118,37 @@ CREATE INDEX calls_paid ON calls (started) WHERE paid = 1;
 
 ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '';   -- the id of its last trace
 ALTER TABLE jobs ADD COLUMN sources TEXT NOT NULL DEFAULT ''; -- JSON: the notes that were given as context
+`, `
+-- One row a provider call for a conversation, written before it is made.
+CREATE TABLE chat_calls (
+	id           INTEGER PRIMARY KEY,
+	conversation TEXT NOT NULL,
+	turn         INTEGER NOT NULL,
+	version      INTEGER NOT NULL,
+	try          INTEGER NOT NULL,
+	provider     TEXT NOT NULL,
+	model        TEXT NOT NULL,
+	hash         TEXT NOT NULL,
+	state        TEXT NOT NULL,
+	billed       INTEGER NOT NULL DEFAULT 1,
+	kind         TEXT NOT NULL DEFAULT '',
+	reason       TEXT NOT NULL DEFAULT '',
+	estimate     INTEGER NOT NULL,
+	read         INTEGER NOT NULL DEFAULT 0,
+	written      INTEGER NOT NULL DEFAULT 0,
+	paid         INTEGER NOT NULL DEFAULT 0,
+	spent_tokens INTEGER NOT NULL DEFAULT 0,
+	spent_usd    REAL NOT NULL DEFAULT 0,
+	started      INTEGER NOT NULL,
+	ended        INTEGER NOT NULL DEFAULT 0,
+	answer       TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX chat_calls_conversation ON chat_calls (conversation);
+CREATE INDEX chat_calls_paid ON chat_calls (started) WHERE paid = 1;
+
+-- What counts for the caps, whoever asked. Of a conversation the job is ''.
+CREATE VIEW spending (job, run, paid, spent_tokens, spent_usd, started) AS
+	SELECT job, run, paid, spent_tokens, spent_usd, started FROM calls
+	UNION ALL SELECT '', '', paid, spent_tokens, spent_usd, started FROM chat_calls;
 `}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"davidcockson.com/runner/internal/provider"
 )
 
 // Caps bounds what may be spent with paid providers. Day caps count from
@@ -65,7 +67,7 @@ type Allowance struct {
 
 // spent sums up what was spent, an open intent counting with its estimate.
 func spent(ctx context.Context, q querier, where string, args ...any) (tokens int, usd float64, err error) {
-	err = q.QueryRowContext(ctx, "SELECT coalesce(sum(spent_tokens), 0), coalesce(sum(spent_usd), 0) FROM calls WHERE paid = 1 AND "+where, args...).Scan(&tokens, &usd)
+	err = q.QueryRowContext(ctx, "SELECT coalesce(sum(spent_tokens), 0), coalesce(sum(spent_usd), 0) FROM spending WHERE paid = 1 AND "+where, args...).Scan(&tokens, &usd)
 	return tokens, usd, err
 }
 
@@ -112,6 +114,22 @@ func allow(ctx context.Context, tx *sql.Tx, ref Ref, c Call, a Allowance) error 
 		}
 	}
 	return nil
+}
+
+// accounting is how the end of a call changes what it counts for: to nothing if it
+// was not billed, to the tokens that the provider says if it does; else the
+// intent's estimate stays.
+type accounting struct {
+	set  string
+	args []any
+}
+
+func spentBy(billed bool, a provider.Answer, price Price) accounting {
+	used := a.Usage.Read + a.Usage.Written
+	return accounting{
+		"spent_tokens = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_tokens END, spent_usd = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_usd END",
+		[]any{billed, used, used, billed, used, price.Cost(a.Usage.Read, a.Usage.Written)},
+	}
 }
 
 func limitOf(n *int) float64 {
