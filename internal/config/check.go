@@ -36,6 +36,7 @@ func (l *loader) check(c *Config) {
 			l.checkPrices(p, path)
 		}
 	}
+	l.checkLocks(c)
 	_, host := l.set["langfuse.host"]
 	_, public := l.set["langfuse.public_key"]
 	_, private := l.set["langfuse.secret_key"] // also where its source was refused, once
@@ -44,6 +45,29 @@ func (l *loader) check(c *Config) {
 	}
 	if host && (!public || !private) {
 		l.fail("langfuse", "needs public_key and a secret key with its host")
+	}
+}
+
+// checkLocks refuses names by which others could reach a control room that keeps
+// nobody out but by a link.
+func (l *loader) checkLocks(c *Config) {
+	switch {
+	case c.Access.Team != "" && c.Access.Aud == "":
+		l.fail("access.team", "needs aud beside it")
+	case c.Access.Team == "" && c.Access.Aud != "":
+		l.fail("access.aud", "needs team beside it")
+	}
+	if c.Access.Team != "" || c.Access.Aud != "" || c.Auth.PasswordFile != "" || c.Auth.TokenFile != "" {
+		return
+	}
+	if len(l.problems) > 0 {
+		return // some of a lock may be among what was refused
+	}
+	if c.PublicURL != "" {
+		l.fail("public_url", "needs access or auth: nobody would be kept out")
+	}
+	if len(c.Hosts) > 0 {
+		l.fail("hosts", "needs access or auth: nobody would be kept out")
 	}
 }
 

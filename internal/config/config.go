@@ -4,10 +4,8 @@
 // One table, definition, says of each key its name, meaning, type and default:
 // decoding, the example file and the documentation all come from it. A key that
 // is unknown, set twice, of the wrong type or out of range is refused with file
-// and line, all of them at once; YAML aliases and tags are refused. Keys of
-// features that this version lacks are warned about, or refused where leaving
-// them out would drop a lock (see notYet). What is returned without
-// an error is complete and consistent in itself; whether folders and hosts exist
+// and line, all of them at once; YAML aliases and tags are refused. What is returned without an
+// error is complete and consistent in itself; whether folders and hosts exist
 // is for the commands to find out. No value appears in an error or a warning,
 // since a secret may stand in the wrong place. Nothing is stored.
 package config

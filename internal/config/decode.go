@@ -121,9 +121,6 @@ func (l *loader) content(at place, k key, line int, n *yaml.Node) {
 	if k.items == nil || n.Kind != yaml.SequenceNode || len(n.Content) > 0 {
 		l.set[at.path] = origin{line: line}
 	}
-	if isSet(n) {
-		l.notYet(at, origin{line: line})
-	}
 	switch {
 	case k.keys != nil:
 		l.group(at, n, k.keys)
@@ -180,24 +177,6 @@ func (l *loader) required(at place, keys []key) {
 			}
 			l.fail(to.path, "%s", text)
 		}
-	}
-}
-
-// notYet warns of a key whose feature is missing, or refuses it.
-func (l *loader) notYet(at place, from origin) {
-	for _, row := range l.later {
-		if at.pattern != row.key && !strings.HasPrefix(at.pattern, row.key+".") {
-			continue
-		}
-		// Of a group the file gives one warning, at the group's own line.
-		if at.pattern != row.key && from.variable == "" {
-			continue
-		}
-		if row.refused != "" {
-			l.problems = append(l.problems, l.at(from, at.path, row.refused))
-			continue
-		}
-		l.warnings = append(l.warnings, Warning(l.at(from, at.path, "is known and not used by this version yet")))
 	}
 }
 

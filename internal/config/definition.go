@@ -111,20 +111,20 @@ func modelKeys(m *Model) []key {
 func outsideKeys(c *Config, dir string) []key {
 	return []key{
 		{name: "listen", value: address(&c.Listen), standard: "127.0.0.1:8080",
-			about: "Where the control room listens, as host:port."},
+			about: "Where the control room listens, as host:port. Nobody gets in without a login there, whatever the address."},
 		{name: "ops_listen", value: address(&c.OpsListen), standard: "127.0.0.1:9464",
 			about: "Where /metrics, /health and /healthz listen, as host:port."},
 		{name: "public_url", value: webURL(&c.PublicURL), otherwise: "none", example: "https://runner.example.com",
-			about: "The URL by which the control room is reached from outside."},
+			about: "The URL by which the control room is reached from outside. It needs `access` or `auth`."},
 		{name: "hosts", texts: &c.Hosts, otherwise: "none", example: "runner.lan",
-			about: "Further host names by which the control room is reached."},
-		{name: "access", about: "Cloudflare Access before the public name.", keys: []key{
+			about: "Further host names by which the control room is reached, such as LAN and tailnet names. They need `auth`, or `access` at least: other names than these, `public_url`'s, `listen`'s and the loopback's are refused."},
+		{name: "access", about: "Cloudflare Access before the public name. Each request that comes through Cloudflare must carry its signed word; other names need `auth`.", keys: []key{
 			{name: "team", value: text(&c.Access.Team), otherwise: "none", example: "example",
 				about: "The team's name, as in TEAM.cloudflareaccess.com."},
 			{name: "aud", value: text(&c.Access.Aud), otherwise: "none", example: "0123456789abcdef",
 				about: "The application's audience tag."},
 		}},
-		{name: "auth", about: "Who else gets in, by files of hashes.", keys: []key{
+		{name: "auth", about: "Who gets in by a password or a token, by files of hashes that `runner passwd` writes. With neither `access` nor `auth`, a login link is printed at the start.", keys: []key{
 			{name: "password_file", value: path(&c.Auth.PasswordFile, dir), otherwise: "none", example: "/etc/runner/password",
 				about: "The file with the hashed password."},
 			{name: "token_file", value: path(&c.Auth.TokenFile, dir), otherwise: "none", example: "/etc/runner/tokens",
@@ -174,27 +174,5 @@ func group[T any](list *[]T, keys func(*T) []key) func(n int) [][]key {
 			all[i] = keys(&(*list)[i])
 		}
 		return all
-	}
-}
-
-// laterKey is a known key whose feature this version does not have.
-type laterKey struct {
-	// key is its path; a group stands for all in it.
-	key string
-	// refused says why setting it is an error; "" means that it is a warning.
-	refused string
-}
-
-// notYet lists the keys whose features are not there yet. To build a feature is
-// to remove its row. A lock that would not hold is refused, because an owner who
-// set it relies on it.
-func notYet() []laterKey {
-	const lock = "is not kept by this version yet, and a lock that would not hold is refused; remove it"
-	return []laterKey{
-		{key: "listen"},
-		{key: "public_url"},
-		{key: "hosts"},
-		{key: "access", refused: lock},
-		{key: "auth", refused: lock},
 	}
 }

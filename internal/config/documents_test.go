@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -96,16 +95,6 @@ func TestEachKeyIsDescribed(t *testing.T) {
 	})
 }
 
-func TestLaterKeysAreKnown(t *testing.T) {
-	var patterns []string
-	eachKey(func(at place, _ key) { patterns = append(patterns, at.pattern) })
-	for _, row := range notYet() {
-		if !slices.Contains(patterns, row.key) {
-			t.Errorf("%s is no key", row.key)
-		}
-	}
-}
-
 // eachKey visits the whole definition, a list by one item.
 func eachKey(visit func(at place, k key)) {
 	var walk func(at place, keys []key)
@@ -194,9 +183,6 @@ func facts(at place, k key) string {
 	if v := variableOf(at, k); v != "" {
 		fmt.Fprintf(&b, " Environment: %s.", v)
 	}
-	if later := laterOf(at); later != "" {
-		b.WriteString(" " + later)
-	}
 	return b.String()
 }
 
@@ -205,19 +191,6 @@ func variableOf(at place, k key) string {
 		return ""
 	}
 	return variable(at.path)
-}
-
-func laterOf(at place) string {
-	for _, row := range notYet() {
-		switch {
-		case row.key != at.pattern:
-		case row.refused != "":
-			return "Not in this version yet: refused."
-		default:
-			return "Not in this version yet: a warning."
-		}
-	}
-	return ""
 }
 
 // comment writes text as lines of at most 80 columns where words allow.
@@ -241,10 +214,6 @@ func table() string {
 		if k.secret != nil {
 			name = fmt.Sprintf("`%[1]s_env` or `%[1]s_file`", at.pattern)
 		}
-		about := k.about
-		if later := laterOf(at); later != "" {
-			about += " " + later
-		}
 		standard := k.otherwise
 		switch {
 		case k.needed != "":
@@ -256,7 +225,7 @@ func table() string {
 		if environment != "" {
 			environment = "`" + environment + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, about, standard, environment)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, k.about, standard, environment)
 	})
 	return b.String()
 }

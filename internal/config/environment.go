@@ -65,7 +65,6 @@ func (l *loader) environment(at place, keys []key) {
 			}
 			from := origin{variable: name}
 			l.set[to.path] = from
-			l.notYet(to, from)
 			if !k.value.set(content) {
 				l.problems = append(l.problems, problem{Key: name, Text: "must be " + k.value.want})
 			}
@@ -115,7 +114,6 @@ func (l *loader) secretVariable(at place, k key, name, form string) {
 	}
 	from := origin{variable: name}
 	l.set[at.path] = from
-	l.notYet(at, from)
 	l.secrets = append(l.secrets, source{k.secret, at.path, at.path, form, content, from})
 }
 

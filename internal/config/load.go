@@ -102,7 +102,7 @@ func Load(path string, environ []string) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the folder of %s: %w", path, err)
 	}
-	l := &loader{file: path, dir: dir, environ: variables(environ), later: notYet()}
+	l := &loader{file: path, dir: dir, environ: variables(environ)}
 	return l.load(data)
 }
 
@@ -130,7 +130,6 @@ type loader struct {
 	file    string
 	dir     string // absolute, of file
 	environ map[string]string
-	later   []laterKey
 
 	set      map[string]origin // where each key that is set stands, by its path
 	secrets  []source

@@ -172,10 +172,12 @@ func TestLoadRefuses(t *testing.T) {
 			"runner.yaml:4: langfuse.host: must be set with the keys"}},
 		{"Langfuse with a secret key that is not there, once", head + tail + "langfuse:\n  host: https://a\n  public_key: pk\n  secret_key_env: NOT_SET\n", []string{
 			"runner.yaml:7: langfuse.secret_key_env: the variable NOT_SET is not set"}},
-		{"a lock by Access", head + tail + "access: {team: t, aud: a}\n", []string{
-			"runner.yaml:4: access: is not kept by this version yet, and a lock that would not hold is refused; remove it"}},
-		{"a lock by password", head + tail + "auth: {password_file: canary}\n", []string{
-			"runner.yaml:4: auth: is not kept by this version yet, and a lock that would not hold is refused; remove it"}},
+		{"Access without its audience", head + tail + "access: {team: t}\n", []string{
+			"runner.yaml:4: access.team: needs aud beside it"}},
+		{"a public name without a lock", head + tail + "public_url: https://a.example.com\n", []string{
+			"runner.yaml:4: public_url: needs access or auth: nobody would be kept out"}},
+		{"further names without a lock", head + tail + "hosts: [runner.lan]\n", []string{
+			"runner.yaml:4: hosts: needs access or auth: nobody would be kept out"}},
 		{"several things at once, in the order of the file", "guard: x\nvault: /v\nlog: x\nproviders:\n  - {name: a, kind: b}\n", []string{
 			"runner.yaml:1: guard: must be a duration such as 2s or 10m, not negative",
 			"runner.yaml:3: log: must be text or json",
@@ -227,20 +229,12 @@ func TestLoadCountsKeysWithoutValueAsNotSet(t *testing.T) {
 	}
 }
 
-func TestLoadWarnsOfWhatIsNotUsedYet(t *testing.T) {
-	const later = "is known and not used by this version yet"
+func TestLoadWarnsOfWhatHasNoEffect(t *testing.T) {
 	tests := []struct {
 		name, file string
 		environ    []string
 		want       []string
 	}{
-		{"a single value", "listen: :80\nops_listen: :81\npublic_url: https://a\n", nil, []string{
-			"runner.yaml:4: listen: " + later,
-			"runner.yaml:6: public_url: " + later}},
-		{"a list", "hosts:\n  - a\n", nil, []string{"runner.yaml:4: hosts: " + later}},
-		{"a variable", "", []string{"RUNNER_LISTEN=:80", "RUNNER_PUBLIC_URL=https://a"}, []string{
-			"RUNNER_LISTEN: " + later,
-			"RUNNER_PUBLIC_URL: " + later}},
 		{"a variable that is no setting", "", []string{"RUNNER_VALUT=canary", "RUNNERS=1", "HOME=/"}, []string{
 			"RUNNER_VALUT: is no setting and is ignored"}},
 		{"a list by variable", "", []string{"RUNNER_PROVIDERS=canary", "RUNNER_HOSTS=canary"}, []string{
@@ -267,13 +261,6 @@ func checkWarnings(t *testing.T, path string, warnings []Warning, want []string)
 	}
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
 		t.Errorf("got\n%s\nwant\n%s", g, w)
-	}
-}
-
-func TestRemovingARowEnablesTheKey(t *testing.T) {
-	c, warnings, err := loadAll(head+tail+"listen: :80\naccess: {team: t, aud: a}\n", "/")
-	if err != nil || len(warnings) > 0 || c.Access.Team != "t" {
-		t.Errorf("got %+v, warnings %v, error %v", c, warnings, err)
 	}
 }
 
@@ -311,19 +298,17 @@ func FuzzLoad(f *testing.F) {
 	f.Add("providers: [{name: a, models: [[], ~, {name: [*b]}]}]", "RUNNER_")
 	f.Add("\ufeffvault: !!binary aGk=\n---\n...\n%YAML 1.2\n", "X")
 	f.Fuzz(func(t *testing.T, file, entry string) {
-		for _, later := range [][]laterKey{nil, notYet()} {
-			l := &loader{file: "runner.yaml", dir: "/nowhere", environ: variables([]string{entry}), later: later}
-			c, _, err := l.load([]byte(file))
-			if (c == nil) == (err == nil) {
-				t.Fatalf("config %v beside error %v", c, err)
-			}
-			if c == nil {
-				continue
-			}
-			if !filepath.IsAbs(c.Vault) || !filepath.IsAbs(c.StateDir) || inside(c.Vault, c.StateDir) ||
-				len(c.Providers) == 0 || c.Concurrency < 1 || c.Guard < 0 || c.Timezone == nil {
-				t.Fatalf("an incomplete config is taken: %+v", c)
-			}
+		l := &loader{file: "runner.yaml", dir: "/nowhere", environ: variables([]string{entry})}
+		c, _, err := l.load([]byte(file))
+		if (c == nil) == (err == nil) {
+			t.Fatalf("config %v beside error %v", c, err)
+		}
+		if c == nil {
+			return
+		}
+		if !filepath.IsAbs(c.Vault) || !filepath.IsAbs(c.StateDir) || inside(c.Vault, c.StateDir) ||
+			len(c.Providers) == 0 || c.Concurrency < 1 || c.Guard < 0 || c.Timezone == nil {
+			t.Fatalf("an incomplete config is taken: %+v", c)
 		}
 	})
 }

@@ -87,6 +87,8 @@ type Hub struct {
 	feed    *log
 	streams map[string]*Stream
 	ended   []*Stream // the oldest first
+	// awaited are closed when their topic's next stream opens.
+	awaited map[string]chan struct{}
 }
 
 // Stream is the producer's end of one topic. It is safe for concurrent use.
@@ -102,7 +104,7 @@ type Stream struct {
 func NewHub(keep int, now func() time.Time) *Hub {
 	// Ids begin at the clock, so that one from before a restart is known as old.
 	// Microseconds stay below 2^53, which JavaScript can count, until the year 2255.
-	h := &Hub{keep: max(keep, 1), now: now, lastID: uint64(max(now().UnixMicro(), 1)), streams: make(map[string]*Stream)}
+	h := &Hub{keep: max(keep, 1), now: now, lastID: uint64(max(now().UnixMicro(), 1)), streams: make(map[string]*Stream), awaited: make(map[string]chan struct{})}
 	h.feed = &log{keep: h.keep, gone: h.lastID, last: h.lastID}
 	return h
 }
@@ -120,7 +122,24 @@ func (h *Hub) Open(topic string, stop func()) (*Stream, error) {
 	s := &Stream{hub: h, stop: stop, status: Status{Topic: topic, Since: h.now()},
 		log: &log{keep: h.keep, gone: h.lastID, last: h.lastID, fold: &fold{}}}
 	h.streams[topic] = s
+	if opened, ok := h.awaited[topic]; ok {
+		delete(h.awaited, topic)
+		close(opened)
+	}
 	return s, nil
+}
+
+// Opened returns a channel that is closed when the topic's next stream opens, which
+// a reader gets before it looks for the present one. It is kept until then.
+func (h *Hub) Opened(topic string) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	opened, ok := h.awaited[topic]
+	if !ok {
+		opened = make(chan struct{})
+		h.awaited[topic] = opened
+	}
+	return opened
 }
 
 // Publish adds an event. It never blocks; after Close it does nothing.

@@ -50,7 +50,7 @@ func (h *Hub) SubscribeAll(after uint64) *Reader {
 // it can be called again.
 func (r *Reader) Next(ctx context.Context) ([]Item, error) {
 	for {
-		items, changed, err := r.take() // what is there goes out, also at the end
+		items, changed, err := r.Take() // what is there goes out, also at the end
 		if err != nil || len(items) > 0 {
 			return items, err
 		}
@@ -62,8 +62,10 @@ func (r *Reader) Next(ctx context.Context) ([]Item, error) {
 	}
 }
 
-// take returns what is there, or the channel that is closed when there is more.
-func (r *Reader) take() ([]Item, <-chan struct{}, error) {
+// Take returns all items that the reader has not had, or, where there is none, the
+// channel that is closed when there is more to look for. Its errors are Next's; it
+// is for those who wait for something else at the same time.
+func (r *Reader) Take() ([]Item, <-chan struct{}, error) {
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
 	l := r.log
