@@ -35,9 +35,10 @@ var floors = [][]string{
 
 // besides lists the imports that do not point downward and are meant.
 var besides = map[string][]string{
-	"config": {"secret"},   // the file's keys are secrets
-	"live":   {"provider"}, // a running answer is a provider's events
-	"job":    {"provider"}, // what is asked is stated in the provider's terms
+	"config":  {"secret"},   // the file's keys are secrets
+	"live":    {"provider"}, // a running answer is a provider's events
+	"job":     {"provider"}, // what is asked is stated in the provider's terms
+	"history": {"provider"}, // and so is what was answered
 }
 
 // never lists the imports that point downward and are forbidden all the same. The

@@ -2,10 +2,11 @@
 // numbered migrations, and copies it while it is in use.
 //
 // It promises that a committed transaction survives power loss (write-ahead log,
-// synchronous=FULL), that there is one writer at a time, that a connection parses a
-// statement once, and that a database that is newer than the program is refused and
-// left as it is. Before a migration the file is copied beside itself. It stores nothing of its own but
-// the schema number, in user_version.
+// synchronous=FULL), or from the next checkpoint on where a file was opened lazily;
+// that there is one writer at a time, that a connection parses a statement once, and
+// that a database that is newer than the program is refused and left as it is.
+// Before a migration the file is copied beside itself. It stores nothing of its own
+// but the schema number, in user_version.
 package sqlite
 
 import (
@@ -32,16 +33,24 @@ type DB struct {
 // DSN is the driver's name for the file at path with our pragmas; readOnly adds
 // query_only.
 func DSN(path string, readOnly bool) string {
+	if readOnly {
+		return name(path, "query_only(1)")
+	}
+	return dsn(path, "journal_mode(WAL)", "synchronous(FULL)")
+}
+
+// dsn is the name for a writing connection with further pragmas.
+func dsn(path string, pragmas ...string) string {
+	return name(path, pragmas...) + "&_txlock=immediate"
+}
+
+func name(path string, pragmas ...string) string {
 	v := url.Values{}
 	v.Add("mode", "rw") // never make a file by looking for one
 	v.Add("_pragma", "busy_timeout(5000)")
 	v.Add("_pragma", "foreign_keys(1)")
-	if readOnly {
-		v.Add("_pragma", "query_only(1)")
-	} else {
-		v.Add("_pragma", "journal_mode(WAL)")
-		v.Add("_pragma", "synchronous(FULL)")
-		v.Add("_txlock", "immediate")
+	for _, p := range pragmas {
+		v.Add("_pragma", p)
 	}
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: v.Encode()}).String()
 }
@@ -50,11 +59,15 @@ func DSN(path string, readOnly bool) string {
 // migrations that it has not seen. Migration N is migrations[N-1]; a database
 // with a higher number is refused.
 func Open(ctx context.Context, path string, migrations []string) (*DB, error) {
+	return openAs(ctx, path, migrations, DSN(path, false))
+}
+
+func openAs(ctx context.Context, path string, migrations []string, writing string) (*DB, error) {
 	if err := touch(path); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	k := keeping{&sqlite.Driver{}}
-	db := New(path, sql.OpenDB(connector{k, DSN(path, false)}), sql.OpenDB(connector{k, DSN(path, true)}))
+	db := New(path, sql.OpenDB(connector{k, writing}), sql.OpenDB(connector{k, DSN(path, true)}))
 	if err := db.migrate(ctx, migrations); err != nil {
 		db.Close()
 		return nil, err

@@ -1,0 +1,328 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/ask"
+	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/provider"
+	"davidcockson.com/runner/internal/trace"
+)
+
+// The causes for which a running answer is ended.
+var (
+	errStopped  = errors.New("stopped by its owner")
+	errStopping = errors.New("the process stopped")
+)
+
+// limitError is the cause of an answer that took too long.
+type limitError struct{ limit time.Duration }
+
+func (e limitError) Error() string { return fmt.Sprintf("the answer took longer than %s", e.limit) }
+
+const (
+	// patience is how long a message waits for a host that is away, and askAgain the
+	// time between two looks.
+	patience = 10 * time.Minute
+	askAgain = 5 * time.Second
+	// saveAgain is the time between two tries to keep an answer that has ended.
+	saveAgain = 2 * time.Second
+)
+
+// answer is one answer under way, and the ledger's book of its calls.
+type answer struct {
+	c        *Chat
+	running  history.Running
+	settings history.Settings
+	host     ask.Host
+	stream   *live.Stream
+	cancel   context.CancelCauseFunc
+	span     *trace.Span
+	kept     bool // in the history, as a message
+}
+
+// begin makes room for an answer, has ask write down the message, and starts it.
+func (c *Chat) begin(ctx context.Context, conversation string, s history.Settings, write func(context.Context) (int, error)) (Turn, error) {
+	select {
+	case <-c.begun:
+	case <-ctx.Done():
+		return Turn{}, ctx.Err()
+	}
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	a := &answer{c: c, settings: s, host: c.hosts[s.Provider], cancel: cancel}
+	if err := c.reserve(conversation, a); err != nil {
+		cancel(nil)
+		return Turn{}, err
+	}
+	started := false
+	defer func() {
+		if !started {
+			c.end(conversation, a)
+		}
+	}()
+	// From here on the request's end changes nothing: the message is written.
+	keep := context.WithoutCancel(ctx)
+	number, err := write(keep)
+	if err != nil {
+		return Turn{}, err
+	}
+	a.running, err = c.o.History.Start(keep, history.Running{Conversation: conversation, Turn: number, Provider: s.Provider, Model: s.Model, Created: time.Now()})
+	if err != nil {
+		return Turn{}, err
+	}
+	if a.stream, err = c.o.Hub.Open(Topic(conversation), func() { cancel(errStopped) }); err != nil {
+		return Turn{}, fmt.Errorf("show the answer: %w", err)
+	}
+	started = true
+	go func() {
+		defer c.end(conversation, a)
+		a.run(work)
+	}()
+	return Turn{conversation, number, a.running.Version, s.Provider, s.Model}, nil
+}
+
+// reserve lets one answer at a time into a conversation.
+func (c *Chat) reserve(conversation string, a *answer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return ErrStopping
+	}
+	if c.running[conversation] != nil {
+		return ErrRunning
+	}
+	c.running[conversation] = a
+	c.answers.Add(1)
+	return nil
+}
+
+func (c *Chat) end(conversation string, a *answer) {
+	a.cancel(nil)
+	c.mu.Lock()
+	delete(c.running, conversation)
+	c.mu.Unlock()
+	c.answers.Done()
+}
+
+// run asks, shows and keeps one answer.
+func (a *answer) run(ctx context.Context) {
+	got, err := a.ask(ctx)
+	a.c.rec.flush()
+	m := a.message(ctx, got, err)
+	a.keep(m)
+	a.span.End(got.Text, ask.Traced(ctx, err))
+	end := string(provider.KindOf(err))
+	switch {
+	case m.State == history.Done:
+		end = "stop"
+	case m.State != history.Failed:
+		end = string(m.State)
+	case end == "":
+		end = string(provider.Failed)
+	}
+	a.stream.Close(end)
+}
+
+// ask makes the call. A panic is a failure of this answer alone.
+func (a *answer) ask(ctx context.Context) (got provider.Answer, err error) {
+	c := a.c
+	defer func() {
+		if v := recover(); v != nil {
+			c.o.Log.Error("an answer panicked", "chat", a.running.Conversation, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = errors.New("the program failed inside this answer; its log has the details")
+		}
+	}()
+	r, err := c.recall(ctx, a.running.Conversation, a.settings)
+	if err != nil {
+		return got, err
+	}
+	last := &r.turns[len(r.turns)-1]
+	last.answer = history.Message{} // it is the one that is asked anew
+	ctx, a.span = c.o.Tracer.Start(ctx, trace.Root{Name: a.settings.Title, Type: "chat", ID: fmt.Sprintf("%s/%d/%d", a.running.Conversation, a.running.Turn, a.running.Version),
+		Session: a.running.Conversation, Kind: trace.Chain, Input: last.asked})
+	a.running.Trace = a.span.TraceID()
+
+	got, err = a.call(ctx, compose(a.settings.System, r.turns, r.size, r.scale))
+	// A server that has just told how small its context is, unasked, is asked for
+	// less.
+	if e := ask.AsError(err); e != nil && e.Kind == provider.TooLong && !e.Sent && r.size == 0 && got.Context > 0 {
+		got, err = a.call(ctx, compose(a.settings.System, r.turns, got.Context, r.scale))
+	}
+	return got, err
+}
+
+// call asks for a prompt, and again while a host that may be away is away.
+func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
+	c := a.c
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var limit *time.Timer
+	defer func() {
+		if limit != nil {
+			limit.Stop()
+		}
+	}()
+	sink := func(e provider.Event) {
+		if e.Kind == provider.PhaseEvent && e.Phase == provider.Reading && limit == nil {
+			limit = time.AfterFunc(c.o.Limit, func() { cancel(limitError{c.o.Limit}) })
+		}
+		if e.Kind != provider.EndEvent { // a call's end is not yet the answer's
+			a.show(e)
+		}
+	}
+	order := ask.Call{Host: a.host, Request: provider.Request{Model: a.settings.Model, Messages: p.messages, Temperature: a.settings.Temperature},
+		Step: 1, Book: a, Patient: a.host.Patient, Place: a.place, For: slog.String("chat", a.running.Conversation)}
+	began := time.Now()
+	var since time.Time
+	for {
+		got, err := c.o.Asker.Ask(limited, order, sink)
+		e := ask.AsError(err)
+		if e == nil || e.Kind != provider.Unreachable || !a.host.Patient || time.Since(began) > patience {
+			return got, a.cause(limited, err)
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		a.show(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Connecting,
+			Text: fmt.Sprintf("%s cannot be reached since %s (%s)", a.host.Name, since.In(c.o.Location).Format("15:04:05"), strings.TrimPrefix(e.Reason, "unreachable: "))})
+		select {
+		case <-time.After(askAgain):
+		case <-limited.Done():
+			return got, a.cause(limited, err)
+		}
+	}
+}
+
+// cause says of an answer that ran out of time that it did.
+func (a *answer) cause(ctx context.Context, err error) error {
+	limit, ok := errors.AsType[limitError](context.Cause(ctx))
+	if !ok || err == nil {
+		return err
+	}
+	return &provider.Error{Kind: provider.Timeout, Provider: a.host.Name, Model: a.settings.Model, Reason: limit.Error(), Advice: "set a longer deadlines.job in the config", Sent: true, Cause: err}
+}
+
+func (a *answer) show(e provider.Event) {
+	a.c.rec.add(event{stream: a.stream, running: a.running.ID, event: e})
+}
+
+// place waits for a place at the host, and tells who stands before.
+func (a *answer) place(ctx context.Context) (func(), error) {
+	c, who := a.c, Topic(a.running.Conversation)
+	soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	release, err := c.o.Places.Acquire(soon, a.host.Name, provider.Interactive, who)
+	cancel()
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return release, err
+	}
+	a.show(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting, Text: c.behind(ctx, a.host.Name)})
+	return c.o.Places.Acquire(ctx, a.host.Name, provider.Interactive, who)
+}
+
+// behind says who has the places at a provider.
+func (c *Chat) behind(ctx context.Context, name string) string {
+	for _, l := range c.o.Places.Lines(ctx) {
+		if l.Name != name {
+			continue
+		}
+		if time.Now().Before(l.SlowUntil) {
+			return fmt.Sprintf("%s asked for a pause until %s: %s", name, l.SlowUntil.In(c.o.Location).Format("15:04:05"), l.Reason)
+		}
+		var who []string
+		for _, h := range l.Held {
+			if _, chat := Conversation(h.Who); chat {
+				who = append(who, "another conversation")
+			} else {
+				who = append(who, "the job "+h.Who)
+			}
+		}
+		if len(who) > 0 {
+			return fmt.Sprintf("in line at %s behind %s", name, strings.Join(who, " and "))
+		}
+	}
+	return "in line at " + name
+}
+
+// message is what the history keeps of an answer that has ended.
+func (a *answer) message(ctx context.Context, got provider.Answer, err error) history.Message {
+	r := a.running
+	m := history.Message{Conversation: r.Conversation, Turn: r.Turn, Version: r.Version, Role: history.Assistant, State: history.Done,
+		Text: got.Text, Thinking: got.Thinking, Provider: r.Provider, Model: r.Model, Answer: got, Trace: r.Trace, Created: r.Created, Ended: time.Now()}
+	cause := context.Cause(ctx)
+	var capped *ledger.CapError
+	switch {
+	case err == nil:
+	case errors.Is(cause, errStopped):
+		m.State, m.Reason = history.Stopped, errStopped.Error()
+	case errors.Is(cause, errStopping):
+		m.State, m.Reason = history.Interrupted, errStopping.Error()
+	case errors.As(err, &capped):
+		m.State, m.Reason, m.Advice = history.Failed, "not asked: "+capped.Reason, "raise the cap in the config, or wait until midnight"
+	default:
+		m.State, m.Reason = history.Failed, err.Error()
+		if e := ask.AsError(err); e != nil {
+			m.Reason, m.Advice = e.Error(), e.Advice
+		}
+	}
+	return m
+}
+
+// keep puts an answer into the history as a message, and tries until it is there:
+// its pieces are, and a start would find them. It gives up when the process ends.
+func (a *answer) keep(m history.Message) {
+	if a.kept {
+		return
+	}
+	c := a.c
+	for try := 1; ; try++ {
+		_, err := c.o.History.Settle(context.Background(), a.running.ID, m)
+		if err == nil || errors.Is(err, history.ErrStale) {
+			a.kept = true
+			return
+		}
+		if try == 1 {
+			c.o.Log.Error("an answer cannot be kept as a message; it is tried again", "chat", m.Conversation, "turn", m.Turn, "error", err)
+			a.show(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Answering, Text: "the answer is whole, but the history cannot be written: look at the disk of the state folder"})
+		}
+		c.mu.Lock()
+		stopped := c.stopped
+		c.mu.Unlock()
+		if stopped {
+			return
+		}
+		time.Sleep(saveAgain)
+	}
+}
+
+// Intend writes down that the answer is about to be asked for.
+func (a *answer) Intend(ctx context.Context, call ledger.Call, allowance ledger.Allowance) (int64, error) {
+	id, err := a.c.o.Ledger.IntendChat(ctx, ledger.ChatRef{Conversation: a.running.Conversation, Turn: a.running.Turn, Version: a.running.Version}, call, allowance)
+	if err != nil {
+		return 0, err
+	}
+	return id, a.c.o.History.Describe(ctx, a.running.ID, id, a.running.Trace)
+}
+
+// Answered keeps the answer first, then closes the call: an end between the two
+// leaves a call that may have been billed, which is true, and a whole answer.
+func (a *answer) Answered(ctx context.Context, call int64, got provider.Answer, price ledger.Price) error {
+	a.c.rec.flush()
+	a.keep(a.message(ctx, got, nil))
+	if err := a.c.o.Ledger.ChatAnswered(ctx, call, got, price, time.Now()); err != nil {
+		a.c.o.Log.Error("the end of a call could not be written; it goes on counting with its estimate", "chat", a.running.Conversation, "error", err)
+	}
+	return nil
+}
+
+// Failed writes down how the call failed.
+func (a *answer) Failed(ctx context.Context, call int64, got provider.Answer, e *provider.Error, price ledger.Price) error {
+	return a.c.o.Ledger.ChatFailed(ctx, call, got, e, price, time.Now())
+}

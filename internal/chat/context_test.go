@@ -1,0 +1,73 @@
+package chat
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/provider"
+)
+
+func told(asked, answered string) turn {
+	return turn{asked: asked, answer: history.Message{Text: answered}}
+}
+
+func TestCompose(t *testing.T) {
+	long := strings.Repeat("word ", 100) // about 170 tokens by the guess
+	tests := []struct {
+		name   string
+		system string
+		turns  []turn
+		size   int
+		scale  float64
+		first  int
+		want   string
+	}{
+		{"one message", "", []turn{told("a", "")}, 0, 0, 1, "user:a"},
+		{"the system prompt goes first", "be brief", []turn{told("a", "b"), told("c", "")}, 0, 0, 1, "system:be brief user:a assistant:b user:c"},
+		{"a message without an answer stands before the next", "", []turn{told("a", ""), told("c", "")}, 0, 0, 1, "user:a\n\nc"},
+		{"the answer that is asked anew is not given", "", []turn{told("a", "b"), told("c", "old")}, 0, 0, 1, "user:a assistant:b user:c"},
+		{"what does not fit is left out, the oldest first", "", []turn{told("a", long), told("b", "x"), told("c", "")}, 256, 0, 2, "user:b assistant:x user:c"},
+		{"the last message is always given", "", []turn{told("a", "b"), told(long, "")}, 64, 0, 2, "user:" + long},
+		{"with an unknown context all is given", "", []turn{told("a", long), told("b", long), told("c", "")}, 0, 0, 1, "user:a assistant:" + long + " user:b assistant:" + long + " user:c"},
+		{"a model that counts less is given more", "", []turn{told("a", long), told("b", "x"), told("c", "")}, 256, 1, 1, "user:a assistant:" + long + " user:b assistant:x user:c"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for i := range tt.turns {
+				tt.turns[i].number = i + 1
+			}
+			p := compose(tt.system, tt.turns, tt.size, tt.scale)
+			var got []string
+			for _, m := range p.messages {
+				got = append(got, fmt.Sprintf("%s:%s", m.Role, m.Content))
+			}
+			if s := strings.Join(got, " "); s != tt.want || p.first != tt.first {
+				t.Errorf("from turn %d: %q", p.first, s)
+			}
+		})
+	}
+}
+
+func TestALongConversationIsReadFromItsEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.model.script = says(strings.Repeat("word ", 200))
+		for range 5 {
+			r.send("go on")
+			r.await()
+		}
+		c, err := r.history.Conversation(t.Context(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := r.Reads(t.Context(), c)
+		if err != nil || first < 3 || first > 5 {
+			t.Errorf("the model reads from turn %d on, %v", first, err)
+		}
+		asked := r.model.requests()
+		if m := asked[4].Messages; len(m) >= len(asked[3].Messages)+2 || m[0].Role != provider.User {
+			t.Errorf("the fifth prompt has %d messages, the fourth %d", len(m), len(asked[3].Messages))
+		}
+	}, func(o *Options) { o.Context = func(string, string) int { return 1024 } })
+}

@@ -1,0 +1,130 @@
+package chat
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/provider"
+)
+
+// recorder writes the pieces of all running answers into the history, in groups,
+// and shows them after. So whatever a page has shown survives the process, at the
+// price of one small commit, which waits for no disk, for all that came meanwhile.
+// If the history cannot be written the answer is shown all the same.
+type recorder struct {
+	record func(context.Context, []history.Piece) error
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	pending []event
+	// wake holds one signal: there is something pending.
+	wake chan struct{}
+
+	// The run loop's own.
+	failing bool
+	pieces  []history.Piece
+}
+
+// event is one thing to show. flushed, where it is set, is closed instead.
+type event struct {
+	stream  *live.Stream
+	running int64
+	event   provider.Event
+	flushed chan struct{}
+}
+
+// apart is the least time between two commits: with many answers at once their
+// pieces share one, and the first piece after a silence waits for nothing.
+const apart = 10 * time.Millisecond
+
+func newRecorder(record func(context.Context, []history.Piece) error, log *slog.Logger) *recorder {
+	return &recorder{record: record, log: log, wake: make(chan struct{}, 1)}
+}
+
+// add shows an event after those that were added before. It never blocks.
+func (r *recorder) add(e event) {
+	r.mu.Lock()
+	r.pending = append(r.pending, e)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flush returns when all that was added before has been shown.
+func (r *recorder) flush() {
+	done := make(chan struct{})
+	r.add(event{flushed: done})
+	<-done
+}
+
+// run records and shows until ctx ends, and what is left then.
+func (r *recorder) run(ctx context.Context) {
+	var spare []event
+	timer := time.NewTimer(0)
+	<-timer.C
+	for {
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			r.group(r.take(nil))
+			return
+		}
+		spare = r.group(r.take(spare))
+		timer.Reset(apart)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *recorder) take(spare []event) []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.pending
+	r.pending = spare[:0]
+	return taken
+}
+
+// group records a group of events, then shows them, and returns its cleared slice.
+func (r *recorder) group(events []event) []event {
+	r.pieces = r.pieces[:0]
+	for _, e := range events {
+		if e.event.Kind != provider.TextEvent && e.event.Kind != provider.ThinkingEvent {
+			continue
+		}
+		thinking := e.event.Kind == provider.ThinkingEvent
+		if n := len(r.pieces) - 1; n >= 0 && r.pieces[n].Running == e.running && r.pieces[n].Thinking == thinking {
+			r.pieces[n].Text += e.event.Text
+			continue
+		}
+		r.pieces = append(r.pieces, history.Piece{Running: e.running, Thinking: thinking, Text: e.event.Text})
+	}
+	if len(r.pieces) > 0 {
+		// It is not ended with the process: what it writes has been paid for.
+		err := r.record(context.Background(), r.pieces)
+		if (err != nil) != r.failing {
+			r.failing = err != nil
+			if r.failing {
+				r.log.Error("what is shown is not in the history: it cannot be written", "error", err)
+			} else {
+				r.log.Info("the history is written again")
+			}
+		}
+	}
+	for i, e := range events {
+		if e.flushed != nil {
+			close(e.flushed)
+		} else {
+			e.stream.Publish(e.event)
+		}
+		events[i] = event{}
+	}
+	return events
+}

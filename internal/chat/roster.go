@@ -1,0 +1,139 @@
+package chat
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"davidcockson.com/runner/internal/ask"
+	"davidcockson.com/runner/internal/provider"
+)
+
+// Offer is a provider with the models that may be asked, as it was last seen.
+type Offer struct {
+	Provider string `json:"provider"`
+	Kind     string `json:"kind"`
+	Paid     bool   `json:"paid,omitempty"`
+	// Up says that it answered; Reason is why it did not, Since when that began.
+	Up     bool      `json:"up"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+	// Models are those that it lists, or, of a paid provider and while none
+	// answers, those of the configuration.
+	Models []provider.Model `json:"models"`
+}
+
+// Roster looks at all providers, which costs nothing, and remembers what it saw. It
+// is safe for concurrent use.
+type Roster struct {
+	hosts []ask.Host
+	now   func() time.Time
+
+	mu      sync.Mutex
+	seen    []Offer
+	at      time.Time
+	looking chan struct{} // closed at the end of the look under way; nil without one
+}
+
+const (
+	lookTime  = 5 * time.Second  // for one look at all providers
+	freshTime = 15 * time.Second // a look is believed
+)
+
+// NewRoster returns a Roster that has seen nothing yet.
+func NewRoster(hosts []ask.Host) *Roster { return &Roster{hosts: hosts, now: time.Now} }
+
+// Offers tells what the providers offer: what was seen while it is fresh, else what
+// a new look sees. When ctx ends first it is what was seen before.
+func (r *Roster) Offers(ctx context.Context) []Offer {
+	r.mu.Lock()
+	if r.now().Sub(r.at) < freshTime && r.seen != nil {
+		defer r.mu.Unlock()
+		return r.seen
+	}
+	if r.looking == nil {
+		r.looking = make(chan struct{})
+		go r.look(context.WithoutCancel(ctx), r.looking)
+	}
+	done := r.looking
+	r.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil { // nobody has answered yet
+		return r.unseen()
+	}
+	return r.seen
+}
+
+func (r *Roster) unseen() []Offer {
+	all := make([]Offer, len(r.hosts))
+	for i, h := range r.hosts {
+		all[i] = Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid, Reason: "not asked yet", Models: named(h.Models)}
+	}
+	return all
+}
+
+// look asks all providers at once.
+func (r *Roster) look(ctx context.Context, done chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	all := make([]Offer, len(r.hosts))
+	var wait sync.WaitGroup
+	for i, h := range r.hosts {
+		wait.Go(func() { all[i] = offer(ctx, h) })
+	}
+	wait.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	for i := range all {
+		all[i].Since = now
+		if r.seen != nil && r.seen[i].Up == all[i].Up {
+			all[i].Since = r.seen[i].Since
+		}
+	}
+	r.seen, r.at, r.looking = all, now, nil
+	close(done)
+}
+
+func offer(ctx context.Context, h ask.Host) Offer {
+	o := Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid}
+	models, err := h.Provider.Models(ctx)
+	if err != nil {
+		o.Reason, o.Models = err.Error(), named(h.Models)
+		if e := ask.AsError(err); e != nil {
+			o.Reason = e.Reason
+		}
+		return o
+	}
+	o.Up, o.Models = true, models
+	if h.Paid && len(h.Models) > 0 {
+		o.Models = chosen(h.Models, models)
+	}
+	return o
+}
+
+// chosen are the configuration's models, with what the provider says of them.
+func chosen(names []string, listed []provider.Model) []provider.Model {
+	all := named(names)
+	for i := range all {
+		for _, m := range listed {
+			if m.Name == all[i].Name {
+				all[i] = m
+			}
+		}
+	}
+	return all
+}
+
+func named(names []string) []provider.Model {
+	all := make([]provider.Model, len(names))
+	for i, name := range names {
+		all[i].Name = name
+	}
+	return all
+}
