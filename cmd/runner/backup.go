@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/history"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/sqlite"
 	"davidcockson.com/runner/internal/worker"
@@ -44,8 +46,24 @@ func runBackup(ctx context.Context, c *call) error {
 	if err := l.Backup(ctx, filepath.Join(target, ledgerFile)); err != nil {
 		return err
 	}
+	if err := backupHistory(ctx, conf, target); err != nil {
+		return err
+	}
 	fmt.Fprintln(c.stdout, target)
 	return nil
+}
+
+// backupHistory copies the chats, where there are any.
+func backupHistory(ctx context.Context, conf *config.Config, target string) error {
+	h, err := history.OpenReadOnly(ctx, filepath.Join(conf.StateDir, historyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no control room has run
+	}
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return h.Backup(ctx, filepath.Join(target, historyFile))
 }
 
 // runRestore puts a backup in the place of the databases. What was there is kept
@@ -63,6 +81,11 @@ func runRestore(ctx context.Context, c *call) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	defer lock.Close()
+	webLock, err := lockFile(conf.StateDir, webLockFile, "a control room runs with the state folder %s; stop it first")
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer webLock.Close()
 	from, path := filepath.Join(c.args[0], ledgerFile), filepath.Join(conf.StateDir, ledgerFile)
 	if _, err := os.Stat(from); err != nil {
 		return fmt.Errorf("restore: %s holds no backup: %w", c.args[0], err)
@@ -83,7 +106,38 @@ func runRestore(ctx context.Context, c *call) error {
 	if kept != "" {
 		fmt.Fprintf(c.stdout, "what was there before is kept as %s\n", kept)
 	}
+	if err := restoreHistory(ctx, c, conf); err != nil {
+		return err
+	}
 	fmt.Fprintln(c.stdout, "the next start holds what lies in _active, since it may have been billed already")
+	return nil
+}
+
+// restoreHistory puts the backup's chats in the place of today's. A backup without
+// any leaves them alone. Sessions are not brought back: who signed out stays out.
+func restoreHistory(ctx context.Context, c *call, conf *config.Config) error {
+	from, path := filepath.Join(c.args[0], historyFile), filepath.Join(conf.StateDir, historyFile)
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("restore the chats: %w", err)
+	}
+	kept, err := sqlite.Restore(ctx, from, path, len(history.Migrations()))
+	if err != nil {
+		return err
+	}
+	h, err := history.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.DeleteSessions(ctx, ""); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "restored %s\n", path)
+	if kept != "" {
+		fmt.Fprintf(c.stdout, "what was there before is kept as %s\n", kept)
+	}
 	return nil
 }
 

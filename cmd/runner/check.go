@@ -128,7 +128,7 @@ func checkAll(ctx context.Context, conf *config.Config) []finding {
 func checkOutside(ctx context.Context, conf *config.Config) []finding {
 	n := node{conf: conf, log: slog.New(slog.DiscardHandler)}
 	defer n.Close()
-	if err := n.outside(); err != nil {
+	if err := errors.Join(n.traces(), n.pings()); err != nil {
 		return []finding{{What: "configuration", Text: err.Error()}}
 	}
 	var probes []health.Probe

@@ -116,7 +116,7 @@ func readJob(ctx context.Context, conf *config.Config, known job.Rules, name str
 
 // onlyAsked notes what it is asked, and asks nobody.
 type onlyAsked struct {
-	hosts []worker.Host
+	hosts []ask.Host
 	asked []wouldSend
 }
 

@@ -66,7 +66,7 @@ type options struct {
 	wait                         bool
 	states                       []string
 	limit                        int
-	vault, stateDir              string
+	vault, stateDir, token       string
 	demo, examples               bool
 }
 
@@ -81,6 +81,7 @@ func commands() []command {
 	return []command{
 		{"up", "", "run all there is, in one process", runUp, takeOverFlag},
 		{"worker", "", "drain the queue", runWorker, takeOverFlag},
+		{"web", "", "serve the control room, beside a worker or alone", runWeb, nil},
 		{"init", "", "make the vault's folders, and a configuration if there is none", runInit, func(f *pflag.FlagSet, o *options) {
 			f.StringVar(&o.vault, "vault", "", "the vault's `folder`, for a configuration that is made")
 			f.StringVar(&o.stateDir, "state-dir", "", "the `folder` for our own state, outside the vault, for a configuration that is made")
@@ -107,8 +108,12 @@ func commands() []command {
 			f.BoolVar(&o.live, "live", false, "only ask whether the worker is alive and claims jobs")
 			jsonFlag(f, o)
 		}},
-		{"backup", "[FOLDER]", "copy the ledger, also while a worker runs", runBackup, nil},
-		{"restore", "FOLDER", "put a backup in the ledger's place; no worker may run", runRestore, nil},
+		{"link", "", "print the control room's login link", runLink, nil},
+		{"passwd", "", "set the control room's password, or add a token for a program", runPasswd, func(f *pflag.FlagSet, o *options) {
+			f.StringVar(&o.token, "token", "", "add and print a token for the program of this `name`, instead of setting the password")
+		}},
+		{"backup", "[FOLDER]", "copy ledger and chats, also while a worker runs", runBackup, nil},
+		{"restore", "FOLDER", "put a backup in the place of ledger and chats; nothing may run", runRestore, nil},
 		{"version", "", "print the version", runVersion, jsonFlag},
 	}
 }

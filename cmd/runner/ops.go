@@ -8,14 +8,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/health"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/trace"
-	"davidcockson.com/runner/internal/worker"
 )
 
 // serveOps serves metrics and health on ops_listen until ctx ends. They show no
@@ -47,10 +49,14 @@ func (n *node) serveOps(ctx context.Context) error {
 }
 
 // probes lists what health looks at. None of them spends a token.
-func (n *node) probes(hosts []worker.Host) []health.Probe {
+func (n *node) probes() []health.Probe {
+	var office control.Office = control.Dial(filepath.Join(n.conf.StateDir, socketFile))
+	if n.worker != nil {
+		office = n.worker
+	}
 	all := []health.Probe{
 		{Name: "worker", Core: true, Check: func(ctx context.Context) (string, error) {
-			s, err := n.worker.Status(ctx)
+			s, err := office.Status(ctx)
 			switch {
 			case err != nil:
 				return "", err
@@ -80,14 +86,14 @@ func (n *node) probes(hosts []worker.Host) []health.Probe {
 			return "", nil
 		}},
 	}
-	for _, h := range hosts {
+	for _, h := range n.hosts {
 		all = append(all, health.Probe{Name: "provider " + h.Name, Check: func(ctx context.Context) (string, error) { return probeProvider(ctx, h) }})
 	}
 	return append(all, n.services()...)
 }
 
 // probeProvider asks for the list of models, which is free everywhere.
-func probeProvider(ctx context.Context, h worker.Host) (string, error) {
+func probeProvider(ctx context.Context, h ask.Host) (string, error) {
 	models, err := h.Provider.Models(ctx)
 	var e *provider.Error
 	if errors.As(err, &e) {

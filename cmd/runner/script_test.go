@@ -61,6 +61,7 @@ func TestScript(t *testing.T) {
 			// Under the race detector each process would sleep a second at its end.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("RUNNER_OPS_LISTEN", "127.0.0.1:0") // stories run side by side
+			env.Setenv("RUNNER_LISTEN", "127.0.0.1:0")
 			return nil
 		},
 		Condition: func(name string) (bool, error) {

@@ -106,13 +106,11 @@ func tooLong(data []byte) error {
 	return nil
 }
 
-// write makes the note and puts it into the queue. What a note's reader would
-// refuse is refused here, by the same rules.
+// write puts the note into the queue.
 func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
-	s := submitted{ID: job.NewID(time.Now())}
 	known, err := rules(conf)
 	if err != nil {
-		return s, err
+		return submitted{}, err
 	}
 	fields := []note.KV{{Key: "job_type", Value: c.kind}}
 	for _, f := range []note.KV{{Key: "provider", Value: c.provider}, {Key: "model", Value: c.model}, {Key: "title", Value: c.title}} {
@@ -120,40 +118,22 @@ func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
 			fields = append(fields, f)
 		}
 	}
-	fields = append(fields, note.KV{Key: "id", Value: s.ID})
-	text := note.Frontmatter(fields) + "\n" + strings.TrimSpace(prompt) + "\n"
-	n, err := note.Parse([]byte(text))
-	if err == nil {
-		_, err = job.Read(n, known)
-	}
-	if err != nil {
-		if bad, ok := errors.AsType[*note.Error](err); ok {
-			bad.Line = 0 // of a note that nobody has seen
-		}
-		return s, usageError{fmt.Sprintf("this would be no valid job: %v", err)}
-	}
-	title := c.title
-	if title == "" {
-		title = firstWords(prompt)
-	}
-	s.Note = path.Join(queue.Waiting, vault.Slug(title, 60)+"-"+s.ID+".md")
 	v, err := vault.Open(conf.Vault)
 	if err != nil {
-		return s, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
+		return submitted{}, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
 	}
 	defer v.Close()
-	if err := v.Write(s.Note, []byte(text)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w; `runner init` makes the folders", err)
-		}
-		return s, fmt.Errorf("submit: %w", err)
+	id, file, err := queue.Submit(v, known, fields, prompt, time.Now())
+	if bad, ok := errors.AsType[*note.Error](err); ok {
+		return submitted{}, usageError{fmt.Sprintf("this would be no valid job: %v", bad)}
 	}
-	return s, nil
-}
-
-func firstWords(text string) string {
-	words := strings.Fields(text)
-	return strings.Join(words[:min(len(words), 6)], " ")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; `runner init` makes the folders", err)
+	}
+	if err != nil {
+		return submitted{}, fmt.Errorf("submit: %w", err)
+	}
+	return submitted{ID: id, Note: file}, nil
 }
 
 // rules are what notes are checked against: the providers as the worker has them.

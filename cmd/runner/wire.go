@@ -14,6 +14,7 @@ import (
 	"time"
 	_ "time/tzdata" // zones, where the machine has none
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/health"
 	"davidcockson.com/runner/internal/job"
@@ -45,12 +46,12 @@ func theVersion() string {
 }
 
 const (
-	ledgerFile = "ledger.db"
-	socketFile = "runner.sock"
-	lockFile   = "worker.lock"
-	stateIDKey = "state_id"
-	pollEvery  = time.Second
-	eventsKept = 256
+	ledgerFile     = "ledger.db"
+	socketFile     = "runner.sock"
+	workerLockFile = "worker.lock"
+	stateIDKey     = "state_id"
+	pollEvery      = time.Second
+	eventsKept     = 256
 )
 
 // node is the process that holds the vault, all its parts built.
@@ -64,6 +65,10 @@ type node struct {
 	worker  *worker.Worker
 	metrics *metrics.Metrics
 	health  *health.Checker
+	hosts   []ask.Host
+	// room is nil where the control room is not in this process, worker where it is
+	// alone.
+	room *room
 	// tracer, discord and outbox are nil where nothing is configured.
 	tracer  *trace.Tracer
 	discord *notify.Discord
@@ -119,19 +124,15 @@ func build(ctx context.Context, conf *config.Config, takeOver bool, stderr io.Wr
 			return n, err
 		}
 	}
-	hosts, limits, err := providers(conf, func(name string, p provider.Pace) {
-		n.log.Warn("a provider asks for a pause", "provider", name, "until", p.Until, "reason", p.Reason)
-		n.arbiter.Slow(name, p.Until, p.Reason)
-	})
-	if err != nil {
-		return n, configError{err}
-	}
-	n.arbiter = provider.NewArbiter(limits, time.Now)
-	if err := n.outside(); err != nil {
+	if err := n.ask(); err != nil {
 		return n, err
 	}
-	n.metrics = metrics.New(theVersion())
-	n.hub = live.NewHub(eventsKept, time.Now)
+	if err := n.traces(); err != nil {
+		return n, err
+	}
+	if err := n.pings(); err != nil {
+		return n, err
+	}
 	events, stop, err := watch(n.vault, conf.Vault, n.log)
 	if err != nil {
 		n.log.Warn("no file events; the queue is polled only", "every", pollEvery, "error", err)
@@ -143,36 +144,50 @@ func build(ctx context.Context, conf *config.Config, takeOver bool, stderr io.Wr
 		hostname = "unknown"
 	}
 	n.worker = worker.New(worker.Options{
-		Vault: n.vault, Ledger: n.ledger, Hosts: hosts, Arbiter: n.arbiter, Hub: n.hub, Location: conf.Timezone,
+		Vault: n.vault, Ledger: n.ledger, Hosts: n.hosts, Arbiter: n.arbiter, Hub: n.hub, Location: conf.Timezone,
 		Guard: conf.Guard, Concurrency: conf.Concurrency, JobLimit: conf.Deadlines.Job, Grace: conf.Grace,
 		Hostname: hostname, Version: theVersion(), StateID: stateID, TakeOver: takeOver,
 		StateFree: func() (int64, error) { return free(conf.StateDir) },
 		Watch:     events, Poll: pollEvery, Log: n.log,
-		Caps:   ledger.Caps{JobTokens: conf.Caps.JobTokens, DayTokens: conf.Caps.DayTokens, JobUSD: conf.Caps.JobUSD, DayUSD: conf.Caps.DayUSD},
+		Caps:   caps(conf),
 		Tracer: n.tracer, Metrics: n.metrics, Outbox: n.outbox, VaultName: conf.VaultName,
 	})
 	n.metrics.Watch(n.worker.Snapshot)
-	n.health = health.New(theVersion(), n.probes(hosts)...)
+	n.health = health.New(theVersion(), n.probes()...)
 	return n, nil
 }
 
 // openState makes or tightens the state folder and takes its lock: one worker
 // for each.
 func openState(dir string) (*os.File, error) {
+	if err := privateState(dir); err != nil {
+		return nil, err
+	}
+	return lockFile(dir, workerLockFile, "another worker runs with the state folder %s; stop it first, or use `runner list` to ask it")
+}
+
+// privateState makes or tightens the state folder.
+func privateState(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state folder: %w", err)
+		return fmt.Errorf("make the state folder: %w", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state folder private: %w", err)
+		return fmt.Errorf("make the state folder private: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	return nil
+}
+
+// lockFile takes a lock of the state folder, one process of a kind for each; taken
+// is the error where another has it, with the folder's place in it.
+func lockFile(dir, name, taken string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the worker's lock: %w", err)
+		return nil, fmt.Errorf("open the lock %s: %w", name, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another worker runs with the state folder %s; stop it first, or use `runner list` to ask it", dir)
+			return nil, fmt.Errorf(taken, dir)
 		}
 		return nil, fmt.Errorf("lock the state folder %s: %w", dir, err)
 	}
@@ -190,14 +205,14 @@ func free(dir string) (int64, error) {
 
 // providers builds each configured provider. A new kind is one case here. slow
 // tells that a provider asked for a pause; nil ignores it.
-func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]worker.Host, map[string]int, error) {
+func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]ask.Host, map[string]int, error) {
 	deadlines := provider.DefaultDeadlines()
 	deadlines.Connect, deadlines.Load = conf.Deadlines.Connect, conf.Deadlines.Load
 	deadlines.FirstByte, deadlines.Silence = conf.Deadlines.FirstByte, conf.Deadlines.Silence
 	limits := make(map[string]int)
-	var hosts []worker.Host
+	var hosts []ask.Host
 	for _, p := range conf.Providers {
-		h := worker.Host{Name: p.Name, Kind: string(p.Kind), Probed: p.Kind != config.Echo, Patient: p.Offline == config.Wait, Paid: paid(p.Kind), Prices: make(map[string]ledger.Price)}
+		h := ask.Host{Name: p.Name, Kind: string(p.Kind), Probed: p.Kind != config.Echo, Patient: p.Offline == config.Wait, Paid: paid(p.Kind), Prices: make(map[string]ledger.Price)}
 		contexts := make(map[string]int)
 		for _, m := range p.Models {
 			h.Models = append(h.Models, m.Name)
@@ -236,31 +251,54 @@ func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]
 	return hosts, limits, nil
 }
 
-// outside builds what tells others of the jobs: traces, pings.
-func (n *node) outside() error {
-	if c := n.conf.Langfuse; c.Host != "" {
-		var err error
-		n.tracer, err = trace.New(trace.Options{Host: c.Host, PublicKey: c.PublicKey, SecretKey: c.SecretKey, Content: c.Content == config.ContentFull,
-			Version: theVersion(), Release: theVersion(), Environment: "production", Log: n.log})
-		if err != nil {
-			return configError{err}
-		}
-		n.close = append(n.close, func() error {
-			ctx, cancel := context.WithTimeout(context.Background(), flushTime)
-			defer cancel()
-			if err := n.tracer.Shutdown(ctx); err != nil {
-				n.log.Warn("not all traces were sent before the end", "error", err)
-			}
-			return nil
-		})
+// ask builds what asks: the providers and the places at them, the hub in which
+// running answers are shown, and what counts them.
+func (n *node) ask() error {
+	hosts, limits, err := providers(n.conf, func(name string, p provider.Pace) {
+		n.log.Warn("a provider asks for a pause", "provider", name, "until", p.Until, "reason", p.Reason)
+		n.arbiter.Slow(name, p.Until, p.Reason)
+	})
+	if err != nil {
+		return configError{err}
 	}
-	if !n.conf.Discord.Webhook.IsZero() {
-		var err error
-		if n.discord, err = notify.NewDiscord(n.conf.Discord.Webhook, theVersion()); err != nil {
-			return configError{err}
-		}
-		n.outbox = notify.NewOutbox(n.ledger, n.discord, n.log)
+	n.hosts, n.arbiter = hosts, provider.NewArbiter(limits, time.Now)
+	n.metrics, n.hub = metrics.New(theVersion()), live.NewHub(eventsKept, time.Now)
+	return nil
+}
+
+// traces builds what traces the calls.
+func (n *node) traces() error {
+	c := n.conf.Langfuse
+	if c.Host == "" {
+		return nil
 	}
+	var err error
+	n.tracer, err = trace.New(trace.Options{Host: c.Host, PublicKey: c.PublicKey, SecretKey: c.SecretKey, Content: c.Content == config.ContentFull,
+		Version: theVersion(), Release: theVersion(), Environment: "production", Log: n.log})
+	if err != nil {
+		return configError{err}
+	}
+	n.close = append(n.close, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		defer cancel()
+		if err := n.tracer.Shutdown(ctx); err != nil {
+			n.log.Warn("not all traces were sent before the end", "error", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// pings builds what tells the owner how jobs end.
+func (n *node) pings() error {
+	if n.conf.Discord.Webhook.IsZero() {
+		return nil
+	}
+	var err error
+	if n.discord, err = notify.NewDiscord(n.conf.Discord.Webhook, theVersion()); err != nil {
+		return configError{err}
+	}
+	n.outbox = notify.NewOutbox(n.ledger, n.discord, n.log)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -16,14 +17,14 @@ import (
 	"davidcockson.com/runner/internal/queue"
 )
 
-func runWorker(ctx context.Context, c *call) error { return c.serve(ctx) }
+func runWorker(ctx context.Context, c *call) error { return c.serve(ctx, false) }
 
-// runUp runs all that there is in this process. Today that is the worker.
-func runUp(ctx context.Context, c *call) error { return c.serve(ctx) }
+// runUp runs all that there is in this process: the worker and the control room.
+func runUp(ctx context.Context, c *call) error { return c.serve(ctx, true) }
 
-// serve runs the worker and its control socket until a signal comes; a second
-// signal ends the process at once.
-func (c *call) serve(ctx context.Context) error {
+// serve runs the worker, with the control room or without, until a signal comes; a
+// second signal ends the process at once.
+func (c *call) serve(ctx context.Context, withRoom bool) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -40,45 +41,43 @@ func (c *call) serve(ctx context.Context) error {
 			n.log.Error("close", "error", err)
 		}
 	}()
-	// The socket outlives the worker's stop, so that the stop can be watched.
+	if withRoom {
+		known, err := rules(conf)
+		if err != nil {
+			return err
+		}
+		if err := n.addRoom(ctx, hereDesk{desk{n.worker, n.vault, known}, n.hub}, herePlaces{n.arbiter}); err != nil {
+			return err
+		}
+	}
+	return n.run(ctx, stop, c.stdout)
+}
+
+// run runs the parts of a node until ctx ends. stop ends ctx.
+func (n *node) run(ctx context.Context, stop func(), out io.Writer) error {
+	// Socket and pages outlive the stop of worker and chat, so that it can be
+	// watched.
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, serving := errgroup.WithContext(serving)
-	context.AfterFunc(serving, stop) // a part that fails stops the worker too
-	group.Go(func() error {
-		defer end()
-		return n.worker.Run(ctx)
-	})
+	context.AfterFunc(serving, stop) // a part that fails stops the others too
+	var core errgroup.Group
+	if n.worker != nil {
+		core.Go(func() error { defer stop(); return n.worker.Run(ctx) })
+		group.Go(func() error { return n.afterStart(serving, n.serveOps) })
+		group.Go(func() error { return n.afterStart(serving, n.serveSocket) })
+	}
+	if n.room != nil {
+		core.Go(func() error { defer stop(); return n.room.chat.Run(ctx) })
+		group.Go(func() error {
+			return n.afterStart(serving, func(ctx context.Context) error { return n.room.serve(ctx, out) })
+		})
+	}
+	group.Go(func() error { defer end(); return core.Wait() })
 	if n.outbox != nil {
 		group.Go(func() error { return n.outbox.Run(serving) })
 	}
-	group.Go(func() error {
-		select {
-		case <-n.worker.Ready():
-		case <-serving.Done():
-			return nil
-		}
-		return n.serveOps(serving)
-	})
-	group.Go(func() error {
-		select {
-		case <-n.worker.Ready():
-		case <-serving.Done():
-			return nil
-		}
-		var names []string
-		for _, p := range conf.Providers {
-			names = append(names, p.Name)
-		}
-		n.log.Info("ready: drop notes here", "queue", filepath.Join(conf.Vault, queue.Waiting), "answers", filepath.Join(conf.Vault, queue.Outputs),
-			"providers", strings.Join(names, ","), "traces", n.tracer != nil, "pings", n.outbox != nil, "version", theVersion())
-		err := control.Serve(serving, filepath.Join(conf.StateDir, socketFile), n.worker, n.hub, n.arbiter, n.log)
-		if err != nil && serving.Err() == nil {
-			return fmt.Errorf("the control socket: %w", err)
-		}
-		return nil
-	})
-	err = group.Wait()
+	err := group.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
@@ -86,4 +85,31 @@ func (c *call) serve(ctx context.Context) error {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+// afterStart does something once the worker's start is done, if there is a worker.
+func (n *node) afterStart(ctx context.Context, do func(context.Context) error) error {
+	if n.worker != nil {
+		select {
+		case <-n.worker.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return do(ctx)
+}
+
+// serveSocket serves the control socket.
+func (n *node) serveSocket(ctx context.Context) error {
+	var names []string
+	for _, p := range n.conf.Providers {
+		names = append(names, p.Name)
+	}
+	n.log.Info("ready: drop notes here", "queue", filepath.Join(n.conf.Vault, queue.Waiting), "answers", filepath.Join(n.conf.Vault, queue.Outputs),
+		"providers", strings.Join(names, ","), "traces", n.tracer != nil, "pings", n.outbox != nil, "version", theVersion())
+	err := control.Serve(ctx, filepath.Join(n.conf.StateDir, socketFile), n.worker, n.hub, n.arbiter, n.log)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the control socket: %w", err)
+	}
+	return nil
 }

@@ -60,7 +60,7 @@ func makeWorld(b *testing.B, binary string, done int) string {
 	root := makeVault(b, 0)
 	state := filepath.Join(b.TempDir(), "state")
 	file := filepath.Join(b.TempDir(), "runner.yaml")
-	text := fmt.Sprintf("vault: %s\nstate_dir: %s\nguard: %s\nops_listen: 127.0.0.1:0\nproviders:\n  - name: echo\n    kind: echo\n", root, state, guard)
+	text := fmt.Sprintf("vault: %s\nstate_dir: %s\nguard: %s\nlisten: 127.0.0.1:0\nops_listen: 127.0.0.1:0\nproviders:\n  - name: echo\n    kind: echo\n", root, state, guard)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func (w *world) serve(stateDir, further string) *service {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	fmt.Fprintf(file, "vault: %q\nstate_dir: %q\nguard: 0s\nops_listen: 127.0.0.1:0\nproviders: [{name: echo, kind: echo}]\n%s", w.Vault, stateDir, further)
+	fmt.Fprintf(file, "vault: %q\nstate_dir: %q\nguard: 0s\nlisten: 127.0.0.1:0\nops_listen: 127.0.0.1:0\nproviders: [{name: echo, kind: echo}]\n%s", w.Vault, stateDir, further)
 	if err := file.Close(); err != nil {
 		w.t.Fatal(err)
 	}

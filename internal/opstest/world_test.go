@@ -78,7 +78,7 @@ func newWorld(t *testing.T, further string, env ...string) *world {
 			t.Fatal(err)
 		}
 	}
-	text := fmt.Sprintf("vault: %q\nstate_dir: %q\nguard: 0s\nops_listen: 127.0.0.1:0\n%s", w.vault, w.state, further)
+	text := fmt.Sprintf("vault: %q\nstate_dir: %q\nguard: 0s\nlisten: 127.0.0.1:0\nops_listen: 127.0.0.1:0\n%s", w.vault, w.state, further)
 	if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

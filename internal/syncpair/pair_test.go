@@ -65,7 +65,7 @@ func newPair(t *testing.T) *pair {
 	p.device.dial, p.host.dial = "tcp://"+p.device.listen, "dynamic"
 	state := t.TempDir()
 	p.conf = filepath.Join(state, "runner.yaml")
-	conf := fmt.Sprintf("vault: %q\nstate_dir: %q\nguard: 300ms\nops_listen: 127.0.0.1:0\nproviders:\n  - name: echo\n    kind: echo\n", p.host.vault, filepath.Join(state, "state"))
+	conf := fmt.Sprintf("vault: %q\nstate_dir: %q\nguard: 300ms\nlisten: 127.0.0.1:0\nops_listen: 127.0.0.1:0\nproviders:\n  - name: echo\n    kind: echo\n", p.host.vault, filepath.Join(state, "state"))
 	if err := os.WriteFile(p.conf, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,460 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"davidcockson.com/runner/internal/chat"
+	"davidcockson.com/runner/internal/history"
+)
+
+// turnsShown is how many turns a page shows at first, and how many more at a time.
+const turnsShown = 20
+
+// chatPage is a conversation, or the place to begin one.
+type chatPage struct {
+	frame
+	ID string
+	// New says that the conversation begins with its first message.
+	New      bool
+	Settings history.Settings
+	Turns    []turnView
+	// Before is the first turn that is shown, where there are earlier ones; else 0.
+	Before int
+	Talks  template.HTML
+	Models []offerView
+}
+
+// turnView is a message and what was answered.
+type turnView struct {
+	Conversation string
+	Turn         int
+	Asked        string
+	At           time.Time
+	// Answer is the newest version, nil while there is none; Earlier are those
+	// before it, the newest first.
+	Answer  *answerView
+	Earlier []answerView
+	// Running says that an answer is under way. Last turns can be answered anew.
+	Running, Last bool
+	// Provider and Model are who is being asked.
+	Provider, Model string
+	// Forgotten says that the model no longer reads what stands above.
+	Forgotten bool
+}
+
+// answerView is one version of an answer.
+type answerView struct {
+	history.Message
+	HTML  template.HTML
+	Trace string // a URL
+	// Rate is tokens a second, 0 unknown.
+	Rate float64
+}
+
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
+
+// newChat is the place to begin a conversation; for programs the list of them.
+func (a *App) newChat(w http.ResponseWriter, r *http.Request) error {
+	if !wantsHTML(r) {
+		return a.conversations(w, r)
+	}
+	p := chatPage{frame: a.frame(r, "New chat", "/chat"), ID: newID(), New: true}
+	p.Stream = "/stream"
+	return a.writeChat(w, r, p)
+}
+
+// conversation is one conversation, with its last turns.
+func (a *App) conversation(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.o.History.Conversation(r.Context(), r.PathValue("conversation"))
+	if err != nil {
+		return err
+	}
+	if !wantsHTML(r) {
+		return a.messages(w, r)
+	}
+	turns, more, err := a.turns(r.Context(), c, 0)
+	if err != nil {
+		return err
+	}
+	p := chatPage{frame: a.frame(r, c.Title, "/chat"), ID: c.ID, Settings: c.Settings, Turns: turns}
+	p.Stream = "/chat/" + c.ID + "/stream"
+	if more {
+		p.Before = turns[0].Turn
+	}
+	return a.writeChat(w, r, p)
+}
+
+func (a *App) writeChat(w http.ResponseWriter, r *http.Request, p chatPage) error {
+	talks, err := a.showTalks(r.Context())
+	if err != nil {
+		return err
+	}
+	p.Talks = template.HTML(talks)
+	// What was seen last is enough: a host that is asleep must not hold up the page.
+	short, cancel := context.WithTimeout(r.Context(), 50*time.Millisecond)
+	defer cancel()
+	p.Models = offers(a.o.Roster.Offers(short), p.Settings)
+	return a.pages.write(w, r, http.StatusOK, "chat", p)
+}
+
+// messages is a page of a conversation: turns as HTML, or its messages as JSON.
+func (a *App) messages(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.o.History.Conversation(r.Context(), r.PathValue("conversation"))
+	if err != nil {
+		return err
+	}
+	before := 0
+	if text := r.URL.Query().Get("before"); text != "" {
+		if before, err = strconv.Atoi(text); err != nil || before < 1 {
+			return &fault{Status: http.StatusBadRequest, Text: "before is the number of a turn"}
+		}
+	}
+	if fromPage(r) {
+		turns, more, err := a.turns(r.Context(), c, before)
+		if err != nil {
+			return err
+		}
+		p := chatPage{ID: c.ID, Turns: turns}
+		if more {
+			p.Before = turns[0].Turn
+		}
+		html, err := a.pages.part("chat", "turns", p)
+		if err != nil {
+			return err
+		}
+		writeHTML(w, http.StatusOK, html)
+		return nil
+	}
+	messages, more, err := a.o.History.Page(r.Context(), c.ID, before, turnsShown)
+	if err != nil {
+		return err
+	}
+	out := conversationJSON{summary: a.summary(c, a.o.Chat.Running()), System: c.System, Temperature: c.Temperature, Messages: []messageJSON{}}
+	for _, m := range messages {
+		out.Messages = append(out.Messages, messageOf(m, a.o.TraceLink))
+	}
+	if more {
+		out.Before = messages[0].Turn
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// turns are the turns of a conversation before one, as a page shows them.
+func (a *App) turns(ctx context.Context, c history.Conversation, before int) ([]turnView, bool, error) {
+	messages, more, err := a.o.History.Page(ctx, c.ID, before, turnsShown)
+	if err != nil {
+		return nil, false, err
+	}
+	return a.views(ctx, c, messages), more, nil
+}
+
+func (a *App) views(ctx context.Context, c history.Conversation, messages []history.Message) []turnView {
+	running := a.o.Chat.Running()[c.ID]
+	var all []turnView
+	for _, m := range messages {
+		switch m.Role {
+		case history.User:
+			all = append(all, turnView{Conversation: c.ID, Turn: m.Turn, Asked: m.Text, At: m.Created, Last: m.Turn == c.Turns, Running: running && m.Turn == c.Turns, Provider: c.Provider, Model: c.Model})
+		case history.Assistant:
+			t := &all[len(all)-1]
+			if t.Answer != nil {
+				t.Earlier = slices.Insert(t.Earlier, 0, *t.Answer)
+			}
+			view := a.answer(m)
+			t.Answer = &view
+		}
+	}
+	if first, err := a.o.Chat.Reads(ctx, c); err == nil && first > 1 {
+		for i := range all {
+			all[i].Forgotten = all[i].Turn == first
+		}
+	}
+	return all
+}
+
+func (a *App) answer(m history.Message) answerView {
+	v := answerView{Message: m, HTML: a.rendered.html(m), Trace: a.o.TraceLink(m.Trace), Rate: m.Answer.Rate}
+	if busy := m.Answer.Took - m.Answer.Load - m.Answer.FirstToken; v.Rate == 0 && busy > 0 && m.Answer.Usage.Written > 0 {
+		v.Rate = float64(m.Answer.Usage.Written) / busy.Seconds()
+	}
+	return v
+}
+
+// turnHTML is one turn as it is now.
+func (a *App) turnHTML(ctx context.Context, id string, turn int) ([]byte, error) {
+	c, err := a.o.History.Conversation(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	messages, _, err := a.o.History.Page(ctx, id, turn+1, 1)
+	if err != nil {
+		return nil, err
+	}
+	views := a.views(ctx, c, messages)
+	if len(views) == 0 {
+		return nil, history.ErrUnknown
+	}
+	return a.pages.part("chat", "turn", views[0])
+}
+
+// lastTurn is the number of the conversation's last message.
+func (a *App) lastTurn(ctx context.Context, id string) (int, error) {
+	c, err := a.o.History.Conversation(ctx, id)
+	return c.Turns, err
+}
+
+// posted is a message as it is sent.
+type posted struct {
+	Provider string `json:"provider"`
+	Model    string `json:"model"`
+	Text     string `json:"text"`
+}
+
+// read reads a post. A form may name provider and model as one choice, with a slash
+// between.
+func (p *posted) read(r *http.Request) error {
+	return readForm(r, p, func(get func(string) string) {
+		p.Provider, p.Model, p.Text = get("provider"), get("model"), get("text")
+		if choice := get("choice"); choice != "" {
+			p.Provider, p.Model, _ = strings.Cut(choice, "/")
+		}
+	})
+}
+
+func (a *App) send(w http.ResponseWriter, r *http.Request) error {
+	var p posted
+	if err := p.read(r); err != nil {
+		return err
+	}
+	turn, err := a.o.Chat.Send(r.Context(), r.PathValue("conversation"), chat.Post{Provider: p.Provider, Model: p.Model, Text: p.Text})
+	if err != nil {
+		return err
+	}
+	a.talks.poke()
+	return a.begun(w, r, turn)
+}
+
+// begun answers a post whose answer is under way.
+func (a *App) begun(w http.ResponseWriter, r *http.Request, t chat.Turn) error {
+	to := "/chat/" + t.Conversation
+	switch {
+	case fromPage(r):
+		if !strings.HasSuffix(r.Header.Get("HX-Current-URL"), to) { // its first message
+			w.Header().Set("HX-Redirect", to)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	case wantsHTML(r):
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	default:
+		writeJSON(w, http.StatusAccepted, struct {
+			chat.Turn
+			Stream string `json:"stream"`
+		}{t, to + "/stream"})
+	}
+	return nil
+}
+
+func (a *App) again(w http.ResponseWriter, r *http.Request) error {
+	var p posted
+	if err := p.read(r); err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(r.PathValue("turn"))
+	if err != nil {
+		return notFound("turn")
+	}
+	turn, err := a.o.Chat.Again(r.Context(), r.PathValue("conversation"), number, chat.Post{Provider: p.Provider, Model: p.Model})
+	if err != nil {
+		return err
+	}
+	a.talks.poke()
+	return a.begun(w, r, turn)
+}
+
+// done answers a post after which the page is where it was.
+func done(w http.ResponseWriter, r *http.Request, to string, v any) error {
+	switch {
+	case fromPage(r):
+		w.WriteHeader(http.StatusNoContent)
+	case wantsHTML(r):
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	default:
+		writeJSON(w, http.StatusOK, v)
+	}
+	return nil
+}
+
+func (a *App) stop(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("conversation")
+	if _, err := a.o.History.Conversation(r.Context(), id); err != nil {
+		return err
+	}
+	return done(w, r, "/chat/"+id, map[string]bool{"stopped": a.o.Chat.Stop(id)})
+}
+
+func (a *App) settings(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("conversation")
+	var s struct {
+		Title       string   `json:"title"`
+		System      string   `json:"system"`
+		Temperature *float64 `json:"temperature"`
+	}
+	var bad error
+	err := readForm(r, &s, func(get func(string) string) {
+		s.Title, s.System = get("title"), get("system")
+		if text := strings.TrimSpace(get("temperature")); text != "" {
+			x, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				bad = &chat.Invalid{Field: "temperature", Text: "the temperature is a number from 0 to 2"}
+			}
+			s.Temperature = &x
+		}
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return err
+	}
+	if err := a.o.Chat.Settings(r.Context(), id, history.Settings{Title: s.Title, System: s.System, Temperature: s.Temperature}); err != nil {
+		return err
+	}
+	a.talks.poke()
+	return done(w, r, "/chat/"+id, map[string]bool{"saved": true})
+}
+
+func (a *App) delete(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("conversation")
+	if err := a.o.Chat.Delete(r.Context(), id); err != nil {
+		return err
+	}
+	a.talks.poke()
+	if fromPage(r) {
+		w.Header().Set("HX-Redirect", "/chat")
+	}
+	return done(w, r, "/chat", map[string]bool{"deleted": true})
+}
+
+func (a *App) undelete(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("conversation")
+	if !chat.ValidID(id) {
+		return notFound("conversation")
+	}
+	if err := a.o.History.Undelete(r.Context(), id, time.Now()); err != nil {
+		return err
+	}
+	a.talks.poke()
+	return done(w, r, "/chat/"+id, map[string]bool{"undeleted": true})
+}
+
+// summary is a conversation in a list.
+type summary struct {
+	ID       string    `json:"id"`
+	Title    string    `json:"title"`
+	Provider string    `json:"provider,omitempty"`
+	Model    string    `json:"model,omitempty"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	Turns    int       `json:"turns"`
+	Running  bool      `json:"running"`
+}
+
+func (a *App) summary(c history.Conversation, running map[string]bool) summary {
+	return summary{c.ID, c.Title, c.Provider, c.Model, c.Created, c.Updated, c.Turns, running[c.ID]}
+}
+
+type conversationJSON struct {
+	summary
+	System      string        `json:"system,omitempty"`
+	Temperature *float64      `json:"temperature,omitempty"`
+	Messages    []messageJSON `json:"messages"`
+	// Before is the first turn that is told, where there are earlier ones.
+	Before int `json:"before,omitempty"`
+}
+
+// messageJSON is a message as programs read it; the last fields are of answers.
+type messageJSON struct {
+	Turn     int       `json:"turn"`
+	Role     string    `json:"role"`
+	Text     string    `json:"text"`
+	Created  time.Time `json:"created"`
+	Version  int       `json:"version,omitempty"`
+	State    string    `json:"state,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Advice   string    `json:"advice,omitempty"`
+	Thinking string    `json:"thinking,omitempty"`
+	Provider string    `json:"provider,omitempty"`
+	Model    string    `json:"model,omitempty"`
+	Read     int       `json:"read,omitempty"`    // tokens
+	Written  int       `json:"written,omitempty"` // tokens
+	Rate     float64   `json:"rate,omitempty"`    // tokens a second
+	// FirstTokenMS and TookMS are milliseconds.
+	FirstTokenMS int64  `json:"first_token_ms,omitempty"`
+	TookMS       int64  `json:"took_ms,omitempty"`
+	Trace        string `json:"trace,omitempty"`
+}
+
+func messageOf(m history.Message, link func(string) string) messageJSON {
+	return messageJSON{Turn: m.Turn, Role: string(m.Role), Text: m.Text, Created: m.Created, Version: m.Version, State: string(m.State), Reason: m.Reason, Advice: m.Advice,
+		Thinking: m.Thinking, Provider: m.Provider, Model: m.Model, Read: m.Answer.Usage.Read, Written: m.Answer.Usage.Written, Rate: m.Answer.Rate,
+		FirstTokenMS: m.Answer.FirstToken.Milliseconds(), TookMS: m.Answer.Took.Milliseconds(), Trace: link(m.Trace)}
+}
+
+// conversationsShown is how many conversations a list shows at a time.
+const conversationsShown = 50
+
+// conversations lists conversations, those last written to first.
+func (a *App) conversations(w http.ResponseWriter, r *http.Request) error {
+	all, next, err := a.o.History.Conversations(r.Context(), history.Cursor(r.URL.Query().Get("after")), conversationsShown)
+	if errors.Is(err, history.ErrCursor) {
+		return &fault{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	running := a.o.Chat.Running()
+	list := talksView{Next: string(next)}
+	for _, c := range all {
+		list.Talks = append(list.Talks, a.summary(c, running))
+	}
+	if fromPage(r) {
+		html, err := a.pages.part("chat", "talk-items", list)
+		if err != nil {
+			return err
+		}
+		writeHTML(w, http.StatusOK, html)
+		return nil
+	}
+	if list.Talks == nil {
+		list.Talks = []summary{}
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+type talksView struct {
+	Talks []summary `json:"conversations"`
+	// Next is where the list goes on, "" at its end.
+	Next string `json:"next,omitempty"`
+}
+
+// showTalks makes the list of conversations beside the chat.
+func (a *App) showTalks(ctx context.Context) ([]byte, error) {
+	all, next, err := a.o.History.Conversations(ctx, "", conversationsShown)
+	if err != nil {
+		return nil, fmt.Errorf("list the conversations: %w", err)
+	}
+	running := a.o.Chat.Running()
+	v := talksView{Next: string(next)}
+	for _, c := range all {
+		v.Talks = append(v.Talks, a.summary(c, running))
+	}
+	return a.pages.part("chat", "talks", v)
+}

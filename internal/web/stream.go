@@ -1,0 +1,360 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"davidcockson.com/runner/internal/access"
+	"davidcockson.com/runner/internal/chat"
+	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/provider"
+)
+
+const (
+	// heartbeat is the longest silence of an event stream: Cloudflare's edge gives up
+	// after about 100 s of it.
+	heartbeat = 15 * time.Second
+	// takeTime is how long a reader may take for one write.
+	takeTime = 10 * time.Second
+	// A session may have so many streams open, and all together.
+	mostOfOne = 64
+	mostOfAll = 1100
+)
+
+// streams counts the open event streams.
+type streams struct {
+	ending chan struct{} // closed when the server stops
+
+	mu  sync.Mutex
+	of  map[string]int // by identity, tokens left out
+	all int
+	end func()
+}
+
+func newStreams() *streams {
+	s := &streams{ending: make(chan struct{}), of: make(map[string]int)}
+	s.end = sync.OnceFunc(func() { close(s.ending) })
+	return s
+}
+
+// enter makes room for a stream until leave is called.
+func (s *streams) enter(who access.Identity) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := who.Kind != access.ByToken
+	if s.all >= mostOfAll || one && s.of[who.Key] >= mostOfOne {
+		return nil, &fault{Status: http.StatusServiceUnavailable, Text: "too many pages are open; close some"}
+	}
+	s.all++
+	if one {
+		s.of[who.Key]++
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all--
+		if one {
+			if s.of[who.Key]--; s.of[who.Key] == 0 {
+				delete(s.of, who.Key)
+			}
+		}
+	}, nil
+}
+
+// sse is the writing end of an event stream.
+type sse struct {
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	buf []byte
+	// page says that the reader is a page, which takes HTML too.
+	page bool
+}
+
+func newSSE(w http.ResponseWriter, r *http.Request) (*sse, error) {
+	s := &sse{w: w, rc: http.NewResponseController(w), page: wantsHTML(r)}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")                          // nginx holds nothing back
+	if err := s.rc.SetReadDeadline(time.Time{}); err != nil { // the request's own would end the stream
+		return nil, err
+	}
+	s.comment("ok")
+	return s, s.flush()
+}
+
+func (s *sse) comment(text string) {
+	s.buf = append(append(append(s.buf, ": "...), text...), "\n\n"...)
+}
+
+// event adds a named event with JSON. id is 0 where a reader cannot resume.
+func (s *sse) event(id uint64, name string, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own types
+	}
+	if id != 0 {
+		s.buf = append(strconv.AppendUint(append(s.buf, "id: "...), id, 10), '\n')
+	}
+	s.buf = append(append(append(s.buf, "event: "...), name...), "\ndata: "...)
+	s.buf = append(append(s.buf, data...), "\n\n"...)
+}
+
+// html adds an unnamed message, which a page swaps in.
+func (s *sse) html(html []byte) {
+	for line := range bytes.SplitSeq(html, []byte("\n")) {
+		s.buf = append(s.buf, "data: "...)
+		for _, b := range line {
+			if b != '\r' { // it would end the line
+				s.buf = append(s.buf, b)
+			}
+		}
+		s.buf = append(s.buf, '\n')
+	}
+	s.buf = append(s.buf, '\n')
+}
+
+// flush sends what was added. A reader that does not take it in time is cut.
+func (s *sse) flush() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	if err := s.rc.SetWriteDeadline(time.Now().Add(takeTime)); err != nil {
+		return err
+	}
+	_, err := s.w.Write(s.buf)
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	s.buf = s.buf[:0]
+	if cap(s.buf) > 64<<10 { // one long answer that was retold
+		s.buf = nil
+	}
+	return err
+}
+
+// spoken is the data of the events of an answer.
+type spoken struct {
+	// Turn is the message's number in its conversation, from 1.
+	Turn  int             `json:"turn,omitempty"`
+	Text  string          `json:"text,omitempty"`
+	Phase provider.Phase  `json:"phase,omitempty"`
+	Usage *provider.Usage `json:"usage,omitempty"`
+	End   string          `json:"end,omitempty"`
+	// HTML is the turn as a page shows it, for pages alone.
+	HTML string `json:"html,omitempty"`
+}
+
+// plainStream is the one stream of a page without a conversation.
+func (a *App) plainStream(w http.ResponseWriter, r *http.Request) error {
+	return a.stream(w, r, "", a.hosts, a.talks)
+}
+
+// chatStream shows the answers of a conversation while they are made.
+func (a *App) chatStream(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("conversation")
+	if _, err := a.o.History.Conversation(r.Context(), id); err != nil {
+		return err
+	}
+	return a.stream(w, r, id, a.hosts, a.talks)
+}
+
+// stream is the one event stream of a page: a conversation's answers, where one is
+// named, and the parts that the page shows. It ends when the reader goes, is too
+// slow, or the server stops.
+func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string, parts ...*part) error {
+	leave, err := a.streams.enter(access.Who(r.Context()))
+	if err != nil {
+		return err
+	}
+	defer leave()
+	out, err := newSSE(w, r)
+	if err != nil {
+		return nil // there is nobody to tell
+	}
+	ctx := r.Context()
+	if !out.page {
+		parts = nil
+	}
+	for _, p := range parts {
+		defer p.join()()
+	}
+	talk := &talk{a: a, id: conversation, out: out, after: lastEventID(r)}
+	pushed := make([][]byte, len(parts))
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	wake := make([]<-chan struct{}, 3) // of up to three parts
+	for {
+		var more <-chan struct{}
+		if conversation != "" {
+			if more, err = talk.write(ctx); err != nil {
+				return nil
+			}
+		}
+		for i, p := range parts {
+			html, changed := p.now()
+			wake[i] = changed
+			if html != nil && !bytes.Equal(html, pushed[i]) {
+				out.html(html)
+				pushed[i] = html
+			}
+		}
+		if out.flush() != nil {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-wake[0]:
+		case <-wake[1]:
+		case <-wake[2]:
+		case <-beat.C:
+			out.comment("still here")
+		case <-ctx.Done():
+			return nil
+		case <-a.streams.ending:
+			out.event(0, "stopping", struct{}{})
+			return out.flush()
+		}
+	}
+}
+
+func lastEventID(r *http.Request) uint64 {
+	id, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+// talk is a conversation in an event stream.
+type talk struct {
+	a      *App
+	id     string
+	out    *sse
+	after  uint64
+	reader *live.Reader // of the answer under way, nil for none
+	opened <-chan struct{}
+	told   bool // that nothing runs
+	turn   int
+}
+
+// write adds what is new, and returns a channel that is closed when there may be
+// more. An error ends the stream.
+func (t *talk) write(ctx context.Context) (<-chan struct{}, error) {
+	for {
+		if t.reader == nil {
+			opened := t.a.o.Hub.Opened(chat.Topic(t.id)) // before the look, so that none is missed
+			if t.opened == opened {
+				return opened, nil // the last answer is the one that was shown
+			}
+			t.opened = opened
+			reader, err := t.a.o.Hub.Subscribe(chat.Topic(t.id), t.after)
+			// An answer that has ended is retold to a program that comes late. A page
+			// shows it already.
+			seen := t.out.page && t.after == 0 && !t.a.o.Chat.Running()[t.id]
+			if errors.Is(err, live.ErrNoStream) || seen {
+				if err := t.idle(ctx); err != nil {
+					return nil, err
+				}
+				return opened, nil
+			}
+			if t.turn, err = t.a.lastTurn(ctx, t.id); err != nil {
+				return nil, err
+			}
+			t.reader, t.told = reader, true
+		}
+		items, more, err := t.reader.Take()
+		switch {
+		case errors.Is(err, io.EOF):
+			t.reader = nil
+			continue
+		case err != nil:
+			return nil, err // too slow: it resumes
+		case more != nil:
+			return more, nil
+		}
+		if err := t.items(ctx, items); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// idle tells a reader once that no answer is under way, and shows a page the last
+// one: it may have ended while the page was away.
+func (t *talk) idle(ctx context.Context) error {
+	if t.told {
+		return nil
+	}
+	t.told = true
+	c, err := t.a.o.History.Conversation(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	return t.tell(ctx, 0, "idle", c.Turns, spoken{})
+}
+
+// tell adds an event about a turn; a page gets the turn as it is now with it.
+func (t *talk) tell(ctx context.Context, id uint64, name string, turn int, s spoken) error {
+	s.Turn = turn
+	if t.out.page {
+		html, err := t.a.turnHTML(ctx, t.id, turn)
+		if err != nil && !errors.Is(err, history.ErrUnknown) {
+			return err
+		}
+		s.HTML = string(html)
+	}
+	t.out.event(id, name, s)
+	return nil
+}
+
+// items adds events of an answer. Pieces that came together go together.
+func (t *talk) items(ctx context.Context, items []live.Item) error {
+	for i := 0; i < len(items); i++ {
+		it := items[i]
+		if it.ID != 0 {
+			t.after = it.ID
+		}
+		if it.Reset {
+			if err := t.tell(ctx, it.ID, "reset", t.turn, spoken{}); err != nil {
+				return err
+			}
+			continue
+		}
+		e := it.Event
+		switch e.Kind {
+		case provider.TextEvent, provider.ThinkingEvent:
+			text := e.Text
+			if i+1 < len(items) && items[i+1].Event.Kind == e.Kind {
+				var all strings.Builder
+				all.WriteString(text)
+				for i+1 < len(items) && items[i+1].Event.Kind == e.Kind {
+					i++
+					all.WriteString(items[i].Event.Text)
+				}
+				text, it = all.String(), items[i]
+				if it.ID != 0 {
+					t.after = it.ID
+				}
+			}
+			t.out.event(it.ID, string(e.Kind), spoken{Turn: t.turn, Text: text})
+		case provider.PhaseEvent:
+			t.out.event(it.ID, "phase", spoken{Turn: t.turn, Phase: e.Phase, Text: e.Text})
+		case provider.UsageEvent:
+			t.out.event(it.ID, "usage", spoken{Turn: t.turn, Usage: e.Usage})
+		case provider.EndEvent:
+			if err := t.tell(ctx, it.ID, "end", t.turn, spoken{End: e.Text}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
