@@ -170,7 +170,11 @@ func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
 			limit.Stop()
 		}
 	}()
+	var since time.Time // since when the host is away, zero while it is not
 	sink := func(e provider.Event) {
+		if e.Kind == provider.PhaseEvent && e.Phase == provider.Connecting && !since.IsZero() {
+			return // one look more; what is shown says more
+		}
 		if e.Kind == provider.PhaseEvent && e.Phase == provider.Reading && limit == nil {
 			limit = time.AfterFunc(c.o.Limit, func() { cancel(limitError{c.o.Limit}) })
 		}
@@ -181,7 +185,6 @@ func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
 	order := ask.Call{Host: a.host, Request: provider.Request{Model: a.settings.Model, Messages: p.messages, Temperature: a.settings.Temperature},
 		Step: 1, Book: a, Patient: a.host.Patient, Place: a.place, For: slog.String("chat", a.running.Conversation)}
 	began := time.Now()
-	var since time.Time
 	for {
 		got, err := c.o.Asker.Ask(limited, order, sink)
 		e := ask.AsError(err)
