@@ -86,7 +86,7 @@ func runLink(ctx context.Context, c *call) error {
 	if err := privateState(conf.StateDir); err != nil {
 		return err
 	}
-	gate, err := access.New(ctx, access.Options{Listen: conf.Listen, StateToken: filepath.Join(conf.StateDir, tokenFile), Log: slog.New(slog.DiscardHandler)})
+	gate, err := access.New(ctx, access.Options{Listen: conf.Listen, StateToken: filepath.Join(conf.StateDir, tokenFile), Sessions: sessions{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return fmt.Errorf("make the login link: %w", err)
 	}

@@ -74,8 +74,10 @@ type Options struct {
 	// StateToken is where the token of a first start lies, used where neither Access
 	// nor a file is set.
 	StateToken string
-	Sessions   Sessions
-	Log        *slog.Logger
+	// Sessions may be nil where neither a password nor a link is in use.
+	Sessions Sessions
+	// Log may be nil for none. No secret is written to it.
+	Log *slog.Logger
 	// Now is time.Now where it is nil.
 	Now func() time.Time
 	// Client fetches Access's keys; nil is http.DefaultClient. A fetch takes 5 s at

@@ -244,3 +244,18 @@ func TestSessionsOfAnotherSetupAreNone(t *testing.T) {
 	newRig(t, shared, withTokens(&unused)).wantStatus(401, request("GET", "/", "Host", "localhost", "Cookie", cookie))
 	newRig(t, shared, withPassword).wantStatus(401, request("GET", "/", "Host", "localhost", "Cookie", cookie))
 }
+
+func TestARequestThatGoesOnIsLetGoWithItsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, withPassword)
+		c := asCookie(r.mustLogin())
+		stream := request("GET", "/", "Cookie", c)
+		if !r.gate.Still(httptest.NewRecorder(), stream) {
+			t.Error("a session that holds is let go")
+		}
+		time.Sleep(30*day + time.Second)
+		if r.gate.Still(httptest.NewRecorder(), stream) {
+			t.Error("an expired session stays in")
+		}
+	})
+}

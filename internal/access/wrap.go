@@ -78,6 +78,14 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, open func(*http.Req
 	return Identity{}, refusedNobody
 }
 
+// Still reports whether a request that was let in would be let in now: its session
+// or assertion may have ended while its answer, an event stream, goes on. What
+// cannot be judged now stays in.
+func (g *Gate) Still(w http.ResponseWriter, r *http.Request) bool {
+	_, why := g.admit(w, r, func(*http.Request) bool { return false })
+	return why == nil || why.status == http.StatusServiceUnavailable
+}
+
 // throughAccess reports whether a request must carry Access's assertion: it was
 // sent to the public name, or carries a header as Cloudflare adds them. A tunnel
 // may rewrite the Host, hence the headers; who strips them is not the tunnel and

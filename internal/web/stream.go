@@ -217,6 +217,9 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 		case <-wake[1]:
 		case <-wake[2]:
 		case <-beat.C:
+			if !a.o.Gate.Still(w, r) { // signed out, on whichever page
+				return nil
+			}
 			out.comment("still here")
 		case <-ctx.Done():
 			return nil
