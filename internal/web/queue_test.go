@@ -90,6 +90,9 @@ func TestTheFirstJobIsTaught(t *testing.T) {
 	d.id("active").says("Nothing runs now.")
 	d.id("waiting").says("Nothing waits.")
 	d.id("recent").says("The first job", "_queue/", "job_type: text", "runner submit")
+	if !d.id("new-job").has("open") {
+		t.Error("the form is folded away")
+	}
 }
 
 func TestWhatTheWorkerDoesIsSaid(t *testing.T) {
@@ -169,7 +172,11 @@ func TestALongQueueIsAskedForInPart(t *testing.T) {
 		jobs.jobs = append(jobs.jobs, control.Job{ID: fmt.Sprint("w", i), Name: fmt.Sprint("w", i, ".md"), State: "waiting", Folder: "_queue"},
 			control.Job{ID: fmt.Sprint("c", i), Name: fmt.Sprint("c", i, ".md"), State: "completed"})
 	}
+	jobs.jobs[799].JobType = "chain" // the 400th of those that have ended
 	p := newPanel(t, jobs)
+	if n := len(p.page("/queue?type=chain", 200).id("recent").class("job")); n != 1 {
+		t.Errorf("%d jobs of a rare type were found", n)
+	}
 	d := p.page("/queue", 200)
 	if n := len(d.id("waiting").class("job")); n != mostOpen {
 		t.Errorf("%d jobs wait, want %d", n, mostOpen)

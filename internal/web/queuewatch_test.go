@@ -85,6 +85,17 @@ func TestARunningJobIsFollowed(t *testing.T) {
 	})
 }
 
+func TestARetellingReplacesWhatIsKnown(t *testing.T) {
+	var l jobLive
+	for _, it := range []live.Item{{Event: provider.Event{Kind: provider.StepEvent, Step: 1, Text: "One"}}, {Event: said(provider.TextEvent, "a")},
+		{Reset: true}, {Event: said(provider.TextEvent, "ab")}} {
+		l.add(it)
+	}
+	if want := (jobLive{Text: "ab"}); l != want {
+		t.Errorf("got %+v, want %+v", l, want)
+	}
+}
+
 func TestAFurtherAttemptIsFollowedAgain(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, _ *atomic.Int64) {
 		active := []control.Job{activeJob("a")}

@@ -3,14 +3,13 @@ package web
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"davidcockson.com/runner/internal/access"
 	"davidcockson.com/runner/internal/chat"
@@ -23,8 +22,6 @@ const (
 	// heartbeat is the longest silence of an event stream: Cloudflare's edge gives up
 	// after about 100 s of it.
 	heartbeat = 15 * time.Second
-	// takeTime is how long a reader may take for one write.
-	takeTime = 10 * time.Second
 	// A session may have so many streams open, and all together.
 	mostOfOne = 64
 	mostOfAll = 1100
@@ -68,78 +65,6 @@ func (s *streams) enter(who access.Identity) (leave func(), err error) {
 			}
 		}
 	}, nil
-}
-
-// sse is the writing end of an event stream.
-type sse struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	buf []byte
-	// page says that the reader is a page, which takes HTML too.
-	page bool
-}
-
-func newSSE(w http.ResponseWriter, r *http.Request) (*sse, error) {
-	s := &sse{w: w, rc: http.NewResponseController(w), page: wantsHTML(r)}
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no")                          // nginx holds nothing back
-	if err := s.rc.SetReadDeadline(time.Time{}); err != nil { // the request's own would end the stream
-		return nil, err
-	}
-	s.comment("ok")
-	return s, s.flush()
-}
-
-func (s *sse) comment(text string) {
-	s.buf = append(append(append(s.buf, ": "...), text...), "\n\n"...)
-}
-
-// event adds a named event with JSON. id is 0 where a reader cannot resume.
-func (s *sse) event(id uint64, name string, v any) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // our own types
-	}
-	if id != 0 {
-		s.buf = append(strconv.AppendUint(append(s.buf, "id: "...), id, 10), '\n')
-	}
-	s.buf = append(append(append(s.buf, "event: "...), name...), "\ndata: "...)
-	s.buf = append(append(s.buf, data...), "\n\n"...)
-}
-
-// html adds an unnamed message, which a page swaps in.
-func (s *sse) html(html []byte) {
-	for line := range bytes.SplitSeq(html, []byte("\n")) {
-		s.buf = append(s.buf, "data: "...)
-		for _, b := range line {
-			if b != '\r' { // it would end the line
-				s.buf = append(s.buf, b)
-			}
-		}
-		s.buf = append(s.buf, '\n')
-	}
-	s.buf = append(s.buf, '\n')
-}
-
-// flush sends what was added. A reader that does not take it in time is cut.
-func (s *sse) flush() error {
-	if len(s.buf) == 0 {
-		return nil
-	}
-	if err := s.rc.SetWriteDeadline(time.Now().Add(takeTime)); err != nil {
-		return err
-	}
-	_, err := s.w.Write(s.buf)
-	if err == nil {
-		err = s.rc.Flush()
-	}
-	s.buf = s.buf[:0]
-	if cap(s.buf) > 64<<10 { // one long answer that was retold
-		s.buf = nil
-	}
-	return err
 }
 
 // spoken is the data of the events of an answer.
@@ -248,6 +173,7 @@ type talk struct {
 	opened <-chan struct{}
 	told   bool // that nothing runs
 	turn   int
+	texts  []string // room for pieces that go together
 }
 
 // write adds what is new, and returns a channel that is closed when there may be
@@ -321,43 +247,79 @@ func (t *talk) tell(ctx context.Context, id uint64, name string, turn int, s spo
 
 // items adds events of an answer. Pieces that came together go together.
 func (t *talk) items(ctx context.Context, items []live.Item) error {
+	retold := false // what is no longer kept event by event
 	for i := 0; i < len(items); i++ {
-		it := items[i]
-		if it.ID != 0 {
-			t.after = it.ID
+		e, id := items[i].Event, items[i].ID
+		var err error
+		switch {
+		case items[i].Reset:
+			retold = true
+			err = t.tell(ctx, id, "reset", t.turn, spoken{})
+		case e.Kind == provider.TextEvent || e.Kind == provider.ThinkingEvent:
+			n := together(items[i:])
+			id = items[i+n-1].ID
+			err = t.say(items[i:i+n], retold)
+			i += n - 1
+		case e.Kind == provider.PhaseEvent:
+			t.out.event(id, "phase", spoken{Turn: t.turn, Phase: e.Phase, Text: e.Text})
+		case e.Kind == provider.UsageEvent:
+			t.out.event(id, "usage", spoken{Turn: t.turn, Usage: e.Usage})
+		case e.Kind == provider.EndEvent:
+			err = t.tell(ctx, id, "end", t.turn, spoken{End: e.Text})
 		}
-		if it.Reset {
-			if err := t.tell(ctx, it.ID, "reset", t.turn, spoken{}); err != nil {
-				return err
-			}
-			continue
+		if err != nil {
+			return err
 		}
-		e := it.Event
-		switch e.Kind {
-		case provider.TextEvent, provider.ThinkingEvent:
-			text := e.Text
-			if i+1 < len(items) && items[i+1].Event.Kind == e.Kind {
-				var all strings.Builder
-				all.WriteString(text)
-				for i+1 < len(items) && items[i+1].Event.Kind == e.Kind {
-					i++
-					all.WriteString(items[i].Event.Text)
-				}
-				text, it = all.String(), items[i]
-				if it.ID != 0 {
-					t.after = it.ID
-				}
-			}
-			t.out.event(it.ID, string(e.Kind), spoken{Turn: t.turn, Text: text})
-		case provider.PhaseEvent:
-			t.out.event(it.ID, "phase", spoken{Turn: t.turn, Phase: e.Phase, Text: e.Text})
-		case provider.UsageEvent:
-			t.out.event(it.ID, "usage", spoken{Turn: t.turn, Usage: e.Usage})
-		case provider.EndEvent:
-			if err := t.tell(ctx, it.ID, "end", t.turn, spoken{End: e.Text}); err != nil {
-				return err
-			}
+		if id != 0 {
+			t.after, retold = id, false
 		}
 	}
 	return nil
+}
+
+// portion is about how much of an answer is sent at a time, in bytes: many readers
+// who come back at once to a long one must not cost its size each.
+const portion = 16 << 10
+
+// together is how many items from the first on are pieces of one kind and no more
+// than a portion.
+func together(items []live.Item) int {
+	n, size := 1, len(items[0].Event.Text)
+	for n < len(items) && items[n].Event.Kind == items[0].Event.Kind {
+		if size += len(items[n].Event.Text); size > portion {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// say adds pieces of one kind as one event. The text of a retelling is sent in
+// portions: a reader that is cut within has no id of it, and begins anew.
+func (t *talk) say(items []live.Item, retold bool) error {
+	last := items[len(items)-1]
+	kind := string(last.Event.Kind)
+	if len(items) > 1 {
+		t.texts = t.texts[:0]
+		for _, it := range items {
+			t.texts = append(t.texts, it.Event.Text)
+		}
+		t.out.piece(last.ID, kind, t.turn, t.texts...)
+		clear(t.texts)
+		return t.out.flushAt(portion)
+	}
+	text := last.Event.Text
+	for retold && len(text) > portion {
+		n := portion
+		for n > portion-utf8.UTFMax && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		t.out.piece(0, kind, t.turn, text[:n])
+		if err := t.out.flush(); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	t.out.piece(last.ID, kind, t.turn, text)
+	return t.out.flushAt(portion)
 }

@@ -43,10 +43,11 @@ func (b *streamedBody) count(words string) int {
 	return strings.Count(b.text.String(), words)
 }
 
-// await waits until words were written.
+// await waits until words were written: less long than parts are made anew by
+// themselves.
 func (b *streamedBody) await(t *testing.T, words ...string) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Second)
 	for _, w := range words {
 		for b.count(w) == 0 {
 			select {

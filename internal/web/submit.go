@@ -38,6 +38,8 @@ type jobForm struct {
 	// Wrong is the field that Text is about, "" for none.
 	Wrong, Text string
 	Offers      []offerView
+	// Open unfolds it.
+	Open bool
 }
 
 // Get is what was typed into a field.

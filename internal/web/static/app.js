@@ -73,6 +73,7 @@
     if (!old && messages && data.turn > 1 && !turnOf(data.turn - 1)) { location.reload(); return; } // some were missed
     keepingEnd(() => {
       if (old) old.replaceWith(fresh); else if (messages) { $(".empty", messages)?.remove(); messages.append(fresh); }
+      for (const form of $$(".turn:not(:last-of-type) > form.again")) form.remove(); // only the last can be answered anew
       htmx.process(fresh);
       settle(fresh);
     });
