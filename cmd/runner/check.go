@@ -26,6 +26,8 @@ type finding struct {
 	// Warn is set where all works, and the owner may want it otherwise.
 	Warn bool   `json:"warn,omitempty"`
 	Text string `json:"text"`
+	// Draft says that a note is not taken before its owner hands it in.
+	Draft bool `json:"draft,omitempty"`
 	// Requests are what a note would send.
 	Requests []wouldSend `json:"requests,omitempty"`
 }
@@ -45,7 +47,11 @@ func (f finding) mark() string {
 const pollOverdue = 30 * time.Second
 
 func runCheck(ctx context.Context, c *call) error {
-	conf, err := c.load()
+	load := c.load
+	if !c.live && len(c.args) == 0 { // it reaches whatever is configured
+		load = c.loadWithSecrets
+	}
+	conf, err := load()
 	if err != nil {
 		return err
 	}
@@ -54,12 +60,9 @@ func runCheck(ctx context.Context, c *call) error {
 	case c.live:
 		findings, err = checkLive(ctx, conf)
 	case len(c.args) > 0:
-		known, err := rules(conf)
-		if err != nil {
-			return err
-		}
+		day := spentToday(ctx, conf)
 		for _, name := range c.args {
-			findings = append(findings, checkNote(ctx, conf, known, name))
+			findings = append(findings, checkNote(ctx, conf, day, name))
 		}
 	default:
 		findings = checkAll(ctx, conf)
@@ -200,7 +203,9 @@ func checkProviders(ctx context.Context, conf *config.Config) []finding {
 	}
 	for _, h := range hosts {
 		f := finding{What: "provider " + h.Name, OK: true}
-		if err := h.Provider.Ping(ctx); err != nil {
+		if err := h.Provider.Ping(ctx); provider.KindOf(err) == provider.Unreachable && h.Patient {
+			f.Warn, f.Text = true, "its notes wait for it, since offline is wait: "+reasonOf(err)
+		} else if err != nil {
 			f.OK, f.Text = false, reasonOf(err)
 		} else if models, err := h.Provider.Models(ctx); err != nil {
 			f.OK, f.Text = false, reasonOf(err)
@@ -215,7 +220,7 @@ func checkProviders(ctx context.Context, conf *config.Config) []finding {
 func reasonOf(err error) string {
 	var e *provider.Error
 	if errors.As(err, &e) {
-		return strings.TrimSuffix(e.Reason+"; "+e.Advice, "; ")
+		return strings.TrimSuffix(e.Reason+"; "+e.Advise(), "; ")
 	}
 	return err.Error()
 }

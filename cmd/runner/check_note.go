@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/config"
+	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/jobtype"
 	"davidcockson.com/runner/internal/ledger"
@@ -33,46 +36,44 @@ type wouldSend struct {
 	Messages []provider.Message `json:"messages"`
 }
 
-// checkNote tells what a note would send, to whom, without sending it.
-func checkNote(ctx context.Context, conf *config.Config, known job.Rules, name string) finding {
-	f := finding{What: name}
-	spec, sources, err := readJob(ctx, conf, known, name)
-	if err != nil {
-		f.Text = err.Error()
-		return f
+// checkNote tells what a note would send, to whom, without sending it; of a draft what
+// it would once it is handed in. day is what was spent today, nil where nobody knows.
+func checkNote(ctx context.Context, conf *config.Config, day *ledger.Spending, name string) finding {
+	f := finding{What: name, OK: true}
+	spec, sources, err := readJob(ctx, conf, name)
+	if err == nil {
+		err = jobtype.Unavailable(spec.Type)
 	}
-	f.OK = true
+	var asked []worker.Asked
+	if err == nil {
+		asked, err = worker.Foresee(ctx, spec)
+	}
+	var parts []string
 	if spec.Draft {
-		f.Text = "a draft: it is not taken until draft is unticked"
-		return f
+		f.Draft = true
+		parts = append(parts, "a draft: it is not taken until draft is unticked")
 	}
-	if err := jobtype.Unavailable(spec.Type, spec.Steps[0]); err != nil {
+	switch {
+	case err != nil && spec.Draft: // it is being written
+		f.Warn, f.Text = true, parts[0]+"; then it could not run: "+reasonOf(err)
+		return f
+	case err != nil:
 		f.OK, f.Text = false, reasonOf(err)
 		return f
 	}
-	hosts, _, err := providers(conf, nil)
-	if err != nil {
-		f.OK, f.Text = false, err.Error()
-		return f
-	}
-	a := &onlyAsked{hosts: hosts}
-	runner, err := jobtype.For(spec.Type)
-	if err == nil {
-		j := job.Job{Type: spec.Type, System: spec.System, Temperature: spec.Temperature, MaxTokens: spec.MaxTokens, Preamble: spec.Preamble, Steps: spec.Steps}
-		_, err = runner.Run(ctx, j, a, func(provider.Event) {})
-	}
-	if err != nil {
-		f.OK, f.Text = false, err.Error()
-		return f
-	}
-	f.Requests = a.asked
-	parts := []string{string(spec.Type)}
-	for _, r := range a.asked {
+	parts = append(parts, string(spec.Type))
+	hosts := roster(conf)
+	for _, a := range asked {
+		r := would(hosts, a)
 		part := fmt.Sprintf("step %d asks %s/%s, at least %d tokens", r.Step, r.Provider, r.Model, r.Tokens)
 		if r.USD != nil {
 			part += fmt.Sprintf(", about $%.4f", *r.USD)
 		}
-		parts = append(parts, part)
+		parts, f.Requests = append(parts, part), append(f.Requests, r)
+	}
+	if text, never := againstCaps(caps(conf), hosts, asked, day); text != "" {
+		f.OK, f.Warn = !never || spec.Draft, true
+		parts = append(parts, text)
 	}
 	for _, s := range sources {
 		parts = append(parts, fmt.Sprintf("reads %s, at least %d tokens", s.Path, s.Tokens))
@@ -84,8 +85,84 @@ func checkNote(ctx context.Context, conf *config.Config, known job.Rules, name s
 	return f
 }
 
-// readJob reads a job note from a file and puts in what its links name.
-func readJob(ctx context.Context, conf *config.Config, known job.Rules, name string) (job.Spec, []prepare.Source, error) {
+// would is a request as it is shown.
+func would(hosts []ask.Host, a worker.Asked) wouldSend {
+	r := wouldSend{Step: a.Step, Provider: a.Provider, Model: a.Request.Model, Tokens: provider.Estimate(a.Request.Messages), Messages: a.Request.Messages}
+	if price, ok := paidHost(hosts, a.Provider).Prices[r.Model]; ok {
+		usd := a.Intent(price).SpentUSD
+		r.USD = &usd
+	}
+	return r
+}
+
+// paidHost is the host of a name if its calls count for the caps, else none.
+func paidHost(hosts []ask.Host, name string) ask.Host {
+	for _, h := range hosts {
+		if h.Name == name && h.Paid {
+			return h
+		}
+	}
+	return ask.Host{}
+}
+
+// againstCaps says where a cap would stop a job, "" for nowhere; never says that no
+// other day would allow it. Each step counts as much as it may spend, so that those
+// after the first may yet fit.
+func againstCaps(limits ledger.Caps, hosts []ask.Host, asked []worker.Asked, day *ledger.Spending) (text string, never bool) {
+	var run, today ledger.Spending
+	if day != nil {
+		today = *day
+	}
+	paid := false
+	for i, a := range asked {
+		h := paidHost(hosts, a.Provider)
+		if !h.Paid {
+			continue
+		}
+		paid = true
+		call := a.Intent(h.Prices[a.Request.Model])
+		e := limits.Forbid(call, run, today)
+		switch {
+		case e == nil:
+		case e.Scope == ledger.DayCap:
+			return fmt.Sprintf("step %d would wait until midnight: %s", a.Step, e.Reason), false
+		case i > 0:
+			return fmt.Sprintf("step %d might be refused: %s", a.Step, e.Reason), false
+		default:
+			return fmt.Sprintf("step %d would be refused: %s", a.Step, e.Reason), true
+		}
+		for _, s := range []*ledger.Spending{&run, &today} {
+			s.Tokens, s.USD = s.Tokens+call.SpentTokens, s.USD+call.SpentUSD
+			s.EstimatedTokens, s.EstimatedUSD = s.EstimatedTokens+call.SpentTokens, s.EstimatedUSD+call.SpentUSD
+		}
+	}
+	if paid && day == nil && (limits.DayTokens != nil || limits.DayUSD != nil) {
+		return "whether the day's cap makes it wait is not known: the ledger cannot be read here", false
+	}
+	return "", false
+}
+
+// spentToday is what the ledger says was spent since midnight, nil where it cannot be
+// read. Before the first start nothing was.
+func spentToday(ctx context.Context, conf *config.Config) *ledger.Spending {
+	l, err := openLedger(ctx, conf)
+	if errors.Is(err, control.ErrNoWorker) {
+		return &ledger.Spending{}
+	}
+	if err != nil {
+		return nil
+	}
+	defer l.Close()
+	day, err := l.Spent(ctx, ask.Midnight(time.Now(), conf.Timezone))
+	if err != nil {
+		return nil
+	}
+	return &day
+}
+
+// readJob reads a job note from a file, a draft as if it were none, and puts in what
+// its links name. Beside an error the Spec tells whether it is a draft.
+func readJob(ctx context.Context, conf *config.Config, name string) (job.Spec, []prepare.Source, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return job.Spec{}, nil, err
@@ -102,8 +179,8 @@ func readJob(ctx context.Context, conf *config.Config, known job.Rules, name str
 	if err != nil {
 		return job.Spec{}, nil, err
 	}
-	spec, err := job.Read(n, known)
-	if err != nil || spec.Draft {
+	spec, err := job.ReadDraft(n, rules(conf))
+	if err != nil {
 		return spec, nil, err
 	}
 	v, err := vault.Open(conf.Vault)
@@ -111,30 +188,9 @@ func readJob(ctx context.Context, conf *config.Config, known job.Rules, name str
 		return spec, nil, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
 	}
 	defer v.Close()
-	return prepare.Inline(ctx, spec, v, worker.Index(v))
-}
-
-// onlyAsked notes what it is asked, and asks nobody.
-type onlyAsked struct {
-	hosts []ask.Host
-	asked []wouldSend
-}
-
-func (a *onlyAsked) Ask(_ context.Context, step int, name string, req provider.Request, _ provider.Sink) (provider.Answer, error) {
-	r := wouldSend{Step: step, Provider: name, Model: req.Model, Tokens: provider.Estimate(req.Messages), Messages: req.Messages}
-	for _, h := range a.hosts {
-		if price, ok := h.Prices[req.Model]; ok && h.Name == name && h.Paid {
-			usd := cost(price, req)
-			r.USD = &usd
-		}
-	}
-	a.asked = append(a.asked, r)
-	return provider.Answer{Text: fmt.Sprintf("(the answer to step %d)", step), Provider: name, Model: req.Model}, nil
-}
-
-func cost(price ledger.Price, req provider.Request) float64 {
-	read, written := ask.Likely(req)
-	return price.Cost(read, written)
+	whole, sources, err := prepare.Inline(ctx, spec, v, worker.Index(v))
+	whole.Draft = spec.Draft
+	return whole, sources, err
 }
 
 // printRequests shows the messages themselves.

@@ -231,9 +231,15 @@ func report(env environment, err error) int {
 	return exitFailed
 }
 
-// load reads the configuration and prints its warnings.
-func (c *call) load() (*config.Config, error) {
-	conf, warnings, err := config.Load(c.config, c.environ)
+// load reads the configuration and prints its warnings. It needs none of the variables
+// and files that hold secrets.
+func (c *call) load() (*config.Config, error) { return c.loadBy(config.LoadWithoutSecrets) }
+
+// loadWithSecrets is load for those who ask servers that want a key.
+func (c *call) loadWithSecrets() (*config.Config, error) { return c.loadBy(config.Load) }
+
+func (c *call) loadBy(read func(string, []string) (*config.Config, []config.Warning, error)) (*config.Config, error) {
+	conf, warnings, err := read(c.config, c.environ)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && c.config != "" {
 			err = fmt.Errorf("%w; `runner init --config %s` makes one", err, c.config)

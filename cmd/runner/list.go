@@ -103,20 +103,38 @@ func printJobs(w io.Writer, jobs []control.Job, zone *time.Location) error {
 		if !when.IsZero() {
 			shown = when.In(zone).Format("2006-01-02 15:04:05")
 		}
-		why := j.Reason
-		if j.State == "completed" && why == "" {
-			why = j.Output
-		}
+		var why []string
 		if j.State == "active" && j.Steps > 1 {
-			why = fmt.Sprintf("step %d of %d", j.Step, j.Steps)
+			why = append(why, fmt.Sprintf("step %d of %d", j.Step, j.Steps))
 		}
-		id := j.ID
+		if j.Reason != "" {
+			why = append(why, j.Reason)
+		}
+		if j.State == "completed" && j.Output != "" {
+			why = append(why, j.Output)
+		}
+		id, name := j.ID, printable(j.Name)
 		if id == "" {
-			id = "-"
+			id = "-" // it is named by its note's whole name
+		} else {
+			name = short(name)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", j.State, id, printable(j.Name), shown, printable(why))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", j.State, id, name, shown, printable(strings.Join(why, "; ")))
 	}
 	return t.Flush()
+}
+
+// mostName is how many characters of a note's name a list shows.
+const mostName = 48
+
+// short cuts a long name in its middle: names differ at both ends.
+func short(name string) string {
+	runes := []rune(name)
+	if len(runes) <= mostName {
+		return name
+	}
+	half := (mostName - 1) / 2
+	return string(runes[:mostName-1-half]) + "…" + string(runes[len(runes)-half:])
 }
 
 // printable is a text that cannot move the cursor or end the line.
@@ -183,7 +201,7 @@ func printDetail(w io.Writer, d control.Detail, zone *time.Location) error {
 	row("finished", moment(d.Finished))
 	row("output", d.Output)
 	for _, call := range d.Calls {
-		text := fmt.Sprintf("step %d, attempt %d, try %d: %s/%s %s", call.Step, call.Attempt, call.Try, call.Provider, call.Model, call.State)
+		text := fmt.Sprintf("run %s, step %d, attempt %d, try %d: %s/%s %s", call.Run, call.Step, call.Attempt, call.Try, call.Provider, call.Model, call.State)
 		if call.State == "answered" {
 			text += fmt.Sprintf(", %d tokens read, %d written, %s", call.Read, call.Written, call.Took.Round(time.Millisecond))
 		} else if call.Billed {

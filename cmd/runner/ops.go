@@ -87,14 +87,18 @@ func (n *node) probes() []health.Probe {
 		}},
 	}
 	for _, h := range n.hosts {
-		all = append(all, health.Probe{Name: "provider " + h.Name, Check: func(ctx context.Context) (string, error) { return probeProvider(ctx, h) }})
+		all = append(all, health.Probe{Name: "provider " + h.Name, Check: func(ctx context.Context) (string, error) { return n.probeProvider(ctx, h) }})
 	}
 	return append(all, n.services()...)
 }
 
-// probeProvider asks for the list of models, which is free everywhere.
-func probeProvider(ctx context.Context, h ask.Host) (string, error) {
+// probeProvider asks for the list of models, which is free everywhere. What it finds
+// counts for the worker too.
+func (n *node) probeProvider(ctx context.Context, h ask.Host) (string, error) {
 	models, err := h.Provider.Models(ctx)
+	if n.worker != nil {
+		n.worker.Heard(ctx, h.Name, err)
+	}
 	var e *provider.Error
 	if errors.As(err, &e) {
 		state := health.Down
@@ -105,7 +109,7 @@ func probeProvider(ctx context.Context, h ask.Host) (string, error) {
 		default:
 			state = health.Failing
 		}
-		return "", &health.Problem{State: state, Reason: e.Reason, Advice: e.Advice}
+		return "", &health.Problem{State: state, Reason: e.Reason, Advice: e.Advise()}
 	}
 	if err != nil {
 		return "", err

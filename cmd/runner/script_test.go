@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,15 @@ func TestMain(m *testing.M) {
 //	fifo FILE               makes a named pipe
 //	get LOG PATH            the worker that logs to the file LOG is asked for PATH on its
 //	                        ops_listen; the answer, a 200, is the last output
+//	server STATUS           an OpenAI-compatible server that lists its model large, and answers
+//	                        each prompt with that status; $server is its URL
+//	hanging                 a server that takes requests and never answers; $server is its URL
+//	room LOG STATUS METHOD PATH [BODY]
+//	                        the control room that writes to the file LOG is asked, with
+//	                        the token of its link or the one in the file token; BODY is
+//	                        JSON. It answers with STATUS; the answer is the last output
+//	await-room LOG PATH TEXT
+//	                        a GET is answered with TEXT; the answer is the last output
 //	terminate               SIGTERM to what runs in the background
 //
 // The condition [installed] says that this machine has a configuration in
@@ -82,6 +92,10 @@ func TestScript(t *testing.T) {
 			"grow":         grow,
 			"fifo":         fifo,
 			"get":          get,
+			"room":         askRoom,
+			"await-room":   awaitRoom,
+			"server":       server,
+			"hanging":      hanging,
 			"terminate":    terminate,
 		},
 	})
@@ -303,6 +317,36 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = ts.Stdout().Write(body)
 	ts.Check(err)
+}
+
+func server(ts *testscript.TestScript, neg bool, args []string) {
+	usageOf(ts, !neg && len(args) == 1, "server STATUS")
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"object":"list","data":[{"id":"large","object":"model"}]}`)
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("server", s.URL)
+}
+
+func hanging(ts *testscript.TestScript, neg bool, args []string) {
+	usageOf(ts, !neg && len(args) == 0, "hanging")
+	end := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is seen
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	}))
+	ts.Defer(func() { close(end); s.Close() })
+	ts.Setenv("server", s.URL)
 }
 
 func terminate(ts *testscript.TestScript, neg bool, args []string) {

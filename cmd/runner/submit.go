@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
@@ -84,6 +85,9 @@ func (c *call) prompt() (string, error) {
 		return string(data), tooLong(data)
 	}
 	info, err := os.Stat(c.args[0])
+	if errors.Is(err, fs.ErrNotExist) && looksLikeFile(c.args[0]) {
+		return "", usageError{fmt.Sprintf("there is no file %s; to ask that very text, give it on stdin: echo %[1]q | runner submit -", c.args[0])}
+	}
 	if err != nil || !info.Mode().IsRegular() {
 		return c.args[0], tooLong([]byte(c.args[0]))
 	}
@@ -99,6 +103,13 @@ func (c *call) prompt() (string, error) {
 	return string(data), tooLong(data)
 }
 
+// looksLikeFile says that an argument was meant as the name of a file: one word that
+// ends as those of texts do.
+func looksLikeFile(text string) bool {
+	end := strings.ToLower(filepath.Ext(text))
+	return (end == ".md" || end == ".txt") && !strings.ContainsFunc(text, unicode.IsSpace)
+}
+
 func tooLong(data []byte) error {
 	if len(data) > note.MaxSize {
 		return usageError{fmt.Sprintf("the prompt is longer than a note may be (%d MiB)", note.MaxSize>>20)}
@@ -108,10 +119,6 @@ func tooLong(data []byte) error {
 
 // write puts the note into the queue.
 func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
-	known, err := rules(conf)
-	if err != nil {
-		return submitted{}, err
-	}
 	fields := []note.KV{{Key: "job_type", Value: c.kind}}
 	for _, f := range []note.KV{{Key: "provider", Value: c.provider}, {Key: "model", Value: c.model}, {Key: "title", Value: c.title}} {
 		if f.Value != "" {
@@ -123,7 +130,7 @@ func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
 		return submitted{}, fmt.Errorf("open the vault: %w; `runner init` makes it", err)
 	}
 	defer v.Close()
-	id, file, err := queue.Submit(v, known, fields, prompt, time.Now())
+	id, file, err := queue.Submit(v, rules(conf), fields, prompt, time.Now())
 	if bad, ok := errors.AsType[*note.Error](err); ok {
 		return submitted{}, usageError{fmt.Sprintf("this would be no valid job: %v", bad)}
 	}
@@ -137,16 +144,12 @@ func (c *call) write(conf *config.Config, prompt string) (submitted, error) {
 }
 
 // rules are what notes are checked against: the providers as the worker has them.
-func rules(conf *config.Config) (job.Rules, error) {
-	hosts, _, err := providers(conf, nil)
-	if err != nil {
-		return job.Rules{}, configError{err}
-	}
+func rules(conf *config.Config) job.Rules {
 	r := job.Rules{Location: conf.Timezone}
-	for _, h := range hosts {
+	for _, h := range roster(conf) {
 		r.Providers = append(r.Providers, job.ProviderRule{Name: h.Name, Models: h.Models})
 	}
-	return r, nil
+	return r
 }
 
 // await waits for the end of a job that was just submitted, and fills in how it

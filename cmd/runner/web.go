@@ -30,7 +30,7 @@ func runWeb(ctx context.Context, c *call) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	conf, err := c.load()
+	conf, err := c.loadWithSecrets()
 	if err != nil {
 		return err
 	}
@@ -67,11 +67,7 @@ func (n *node) buildWeb(ctx context.Context) (err error) {
 	}
 	client := control.Dial(filepath.Join(n.conf.StateDir, socketFile))
 	n.health = health.New(theVersion(), n.probes()...)
-	known, err := rules(n.conf)
-	if err != nil {
-		return err
-	}
-	return n.addRoom(ctx, farDesk{desk{client, n.vault, known}, client, n.ledger}, farPlaces{client, n.arbiter, n.log})
+	return n.addRoom(ctx, farDesk{desk{client, n.vault, rules(n.conf)}, client, n.ledger}, farPlaces{client, n.arbiter, n.log})
 }
 
 // runLink prints the login link of the control room.

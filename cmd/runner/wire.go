@@ -203,6 +203,26 @@ func free(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
+// roster is the configured hosts as rules and prices know them, without the providers
+// that ask them: it needs no secret.
+func roster(conf *config.Config) []ask.Host {
+	var hosts []ask.Host
+	for _, p := range conf.Providers {
+		h := ask.Host{Name: p.Name, Kind: string(p.Kind), Probed: p.Kind != config.Echo, Patient: p.Offline == config.Wait, Paid: paid(p.Kind), Prices: make(map[string]ledger.Price)}
+		for _, m := range p.Models {
+			h.Models = append(h.Models, m.Name)
+			if m.USDIn != nil && m.USDOut != nil {
+				h.Prices[m.Name] = ledger.Price{In: *m.USDIn, Out: *m.USDOut}
+			}
+		}
+		if p.Kind == config.Echo && len(h.Models) == 0 {
+			h.Models = []string{echo.Echo, echo.Slow, echo.Cut, echo.Busy, echo.Silent}
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts
+}
+
 // providers builds each configured provider. A new kind is one case here. slow
 // tells that a provider asked for a pause; nil ignores it.
 func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]ask.Host, map[string]int, error) {
@@ -210,17 +230,13 @@ func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]
 	deadlines.Connect, deadlines.Load = conf.Deadlines.Connect, conf.Deadlines.Load
 	deadlines.FirstByte, deadlines.Silence = conf.Deadlines.FirstByte, conf.Deadlines.Silence
 	limits := make(map[string]int)
-	var hosts []ask.Host
-	for _, p := range conf.Providers {
-		h := ask.Host{Name: p.Name, Kind: string(p.Kind), Probed: p.Kind != config.Echo, Patient: p.Offline == config.Wait, Paid: paid(p.Kind), Prices: make(map[string]ledger.Price)}
+	hosts := roster(conf)
+	for i, p := range conf.Providers {
+		h := &hosts[i]
 		contexts := make(map[string]int)
 		for _, m := range p.Models {
-			h.Models = append(h.Models, m.Name)
 			if m.NumCtx > 0 {
 				contexts[m.Name] = m.NumCtx
-			}
-			if m.USDIn != nil && m.USDOut != nil {
-				h.Prices[m.Name] = ledger.Price{In: *m.USDIn, Out: *m.USDOut}
 			}
 		}
 		paced := func(pace provider.Pace) {
@@ -232,9 +248,6 @@ func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]
 		switch p.Kind {
 		case config.Echo:
 			h.Provider = echo.New(p.Name, deadlines)
-			if len(h.Models) == 0 {
-				h.Models = []string{echo.Echo, echo.Slow, echo.Cut, echo.Busy, echo.Silent}
-			}
 		case config.Ollama:
 			h.Provider, err = ollama.New(ollama.Config{Name: p.Name, URL: p.URL, Key: p.Key, Deadlines: deadlines, Contexts: contexts, Version: theVersion()})
 		case config.OpenAI:
@@ -246,7 +259,6 @@ func providers(conf *config.Config, slow func(name string, p provider.Pace)) ([]
 			return nil, nil, fmt.Errorf("provider %s: %w", p.Name, err)
 		}
 		limits[p.Name] = p.Concurrency
-		hosts = append(hosts, h)
 	}
 	return hosts, limits, nil
 }
@@ -278,15 +290,17 @@ func (n *node) traces() error {
 	if err != nil {
 		return configError{err}
 	}
-	n.close = append(n.close, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
-		defer cancel()
-		if err := n.tracer.Shutdown(ctx); err != nil {
-			n.log.Warn("not all traces were sent before the end", "error", err)
-		}
-		return nil
-	})
+	n.close = append(n.close, func() error { n.flush(); return nil })
 	return nil
+}
+
+// flush sends the last traces, within its own limit. A second one does nothing.
+func (n *node) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	if err := n.tracer.Shutdown(ctx); err != nil {
+		n.log.Warn("not all traces were sent before the end", "error", err)
+	}
 }
 
 // pings builds what tells the owner how jobs end.

@@ -28,7 +28,7 @@ func (c *call) serve(ctx context.Context, withRoom bool) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	conf, err := c.load()
+	conf, err := c.loadWithSecrets()
 	if err != nil {
 		return err
 	}
@@ -42,11 +42,7 @@ func (c *call) serve(ctx context.Context, withRoom bool) error {
 		}
 	}()
 	if withRoom {
-		known, err := rules(conf)
-		if err != nil {
-			return err
-		}
-		if err := n.addRoom(ctx, hereDesk{desk{n.worker, n.vault, known}, n.hub}, herePlaces{n.arbiter}); err != nil {
+		if err := n.addRoom(ctx, hereDesk{desk{n.worker, n.vault, rules(conf)}, n.hub}, herePlaces{n.arbiter}); err != nil {
 			return err
 		}
 	}
@@ -73,7 +69,14 @@ func (n *node) run(ctx context.Context, stop func(), out io.Writer) error {
 			return n.afterStart(serving, func(ctx context.Context) error { return n.room.serve(ctx, out) })
 		})
 	}
-	group.Go(func() error { defer end(); return core.Wait() })
+	group.Go(func() error {
+		err := core.Wait()
+		end()
+		if n.tracer != nil { // beside whatever else takes its time to end
+			n.flush()
+		}
+		return err
+	})
 	if n.outbox != nil {
 		group.Go(func() error { return n.outbox.Run(serving) })
 	}

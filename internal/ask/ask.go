@@ -177,6 +177,7 @@ func (a *Asker) try(ctx context.Context, c Call, try int, sink provider.Sink) (p
 	if e == nil {
 		e = &provider.Error{Kind: provider.Failed, Provider: name, Model: req.Model, Reason: "the provider failed in a way it does not explain", Sent: true, Cause: err}
 	}
+	e.Advice = e.Advise()
 	a.Log.Warn("call failed", c.For, "step", c.Step, "try", try, "provider", name, "model", req.Model, "kind", string(e.Kind),
 		"reason", e.Reason, "sent", e.Sent, "cause", e.Cause)
 	if err := c.Book.Failed(keep, call, answer, e, price); err != nil {

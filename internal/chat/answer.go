@@ -65,7 +65,7 @@ func (c *Chat) begin(ctx context.Context, conversation string, s history.Setting
 	started := false
 	defer func() {
 		if !started {
-			c.end(conversation, a)
+			c.end(conversation, a, func() {})
 		}
 	}()
 	// From here on the request's end changes nothing: the message is written.
@@ -83,8 +83,8 @@ func (c *Chat) begin(ctx context.Context, conversation string, s history.Setting
 	}
 	started = true
 	go func() {
-		defer c.end(conversation, a)
-		a.run(work)
+		end := a.run(work)
+		c.end(conversation, a, func() { a.stream.Close(end) })
 	}()
 	return Turn{conversation, number, a.running.Version, s.Provider, s.Model}, nil
 }
@@ -104,22 +104,25 @@ func (c *Chat) reserve(conversation string, a *answer) error {
 	return nil
 }
 
-func (c *Chat) end(conversation string, a *answer) {
+// end lets the next answer into a conversation and tells the end of this one: whoever
+// hears of it may ask at once.
+func (c *Chat) end(conversation string, a *answer, tell func()) {
 	a.cancel(nil)
 	c.mu.Lock()
+	tell()
 	delete(c.running, conversation)
 	c.mu.Unlock()
 	c.answers.Done()
 }
 
-// run asks, shows and keeps one answer.
-func (a *answer) run(ctx context.Context) {
+// run asks, shows and keeps one answer, and returns how it ended.
+func (a *answer) run(ctx context.Context) (end string) {
 	got, err := a.ask(ctx)
 	a.c.rec.flush()
 	m := a.message(ctx, got, err)
 	a.keep(m)
 	a.span.End(got.Text, ask.Traced(ctx, err))
-	end := string(provider.KindOf(err))
+	end = string(provider.KindOf(err))
 	switch {
 	case m.State == history.Done:
 		end = "stop"
@@ -128,7 +131,7 @@ func (a *answer) run(ctx context.Context) {
 	case end == "":
 		end = string(provider.Failed)
 	}
-	a.stream.Close(end)
+	return end
 }
 
 // ask makes the call. A panic is a failure of this answer alone.

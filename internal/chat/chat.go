@@ -158,6 +158,10 @@ func (c *Chat) stopAll(cause error) {
 	}
 }
 
+// Ready is closed once what a former process left has been taken over: before that
+// its answers are not in the history.
+func (c *Chat) Ready() <-chan struct{} { return c.begun }
+
 // Stop ends the running answer of a conversation, which keeps what has come, and
 // says whether there was one. The call at the provider ends with it.
 func (c *Chat) Stop(conversation string) bool { return c.o.Hub.Stop(Topic(conversation)) }

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type recorder struct {
 	// The run loop's own.
 	failing bool
 	pieces  []history.Piece
+	last    map[int64]int // by running answer, its newest event in the group
 }
 
 // event is one thing to show. flushed, where it is set, is closed instead.
@@ -42,7 +44,7 @@ type event struct {
 const apart = 10 * time.Millisecond
 
 func newRecorder(record func(context.Context, []history.Piece) error, log *slog.Logger) *recorder {
-	return &recorder{record: record, log: log, wake: make(chan struct{}, 1)}
+	return &recorder{record: record, log: log, wake: make(chan struct{}, 1), last: make(map[int64]int)}
 }
 
 // add shows an event after those that were added before. It never blocks.
@@ -94,17 +96,13 @@ func (r *recorder) take(spare []event) []event {
 
 // group records a group of events, then shows them, and returns its cleared slice.
 func (r *recorder) group(events []event) []event {
+	whole := events
+	events = r.join(events)
 	r.pieces = r.pieces[:0]
 	for _, e := range events {
-		if e.event.Kind != provider.TextEvent && e.event.Kind != provider.ThinkingEvent {
-			continue
+		if spoken(e) {
+			r.pieces = append(r.pieces, history.Piece{Running: e.running, Thinking: e.event.Kind == provider.ThinkingEvent, Text: e.event.Text})
 		}
-		thinking := e.event.Kind == provider.ThinkingEvent
-		if n := len(r.pieces) - 1; n >= 0 && r.pieces[n].Running == e.running && r.pieces[n].Thinking == thinking {
-			r.pieces[n].Text += e.event.Text
-			continue
-		}
-		r.pieces = append(r.pieces, history.Piece{Running: e.running, Thinking: thinking, Text: e.event.Text})
 	}
 	if len(r.pieces) > 0 {
 		// It is not ended with the process: what it writes has been paid for.
@@ -118,13 +116,48 @@ func (r *recorder) group(events []event) []event {
 			}
 		}
 	}
-	for i, e := range events {
+	for _, e := range events {
 		if e.flushed != nil {
 			close(e.flushed)
 		} else {
 			e.stream.Publish(e.event)
 		}
-		events[i] = event{}
 	}
-	return events
+	clear(whole)
+	return whole
+}
+
+// spoken says that an event is a piece of an answer.
+func spoken(e event) bool {
+	return e.event.Kind == provider.TextEvent || e.event.Kind == provider.ThinkingEvent
+}
+
+// join makes one event of the pieces that an answer has brought one after another:
+// what comes in a burst, from a quick model or after a slow disk, must not put its
+// readers hundreds of events behind at once.
+func (r *recorder) join(events []event) []event {
+	clear(r.last)
+	texts := make(map[int]*strings.Builder)
+	kept := events[:0]
+	for _, e := range events {
+		if e.flushed != nil {
+			kept = append(kept, e)
+			continue
+		}
+		i, ok := r.last[e.running]
+		if ok && spoken(e) && kept[i].event.Kind == e.event.Kind {
+			if texts[i] == nil {
+				texts[i] = new(strings.Builder)
+				texts[i].WriteString(kept[i].event.Text)
+			}
+			texts[i].WriteString(e.event.Text)
+			continue
+		}
+		r.last[e.running] = len(kept)
+		kept = append(kept, e)
+	}
+	for i, text := range texts {
+		kept[i].event.Text = text.String()
+	}
+	return kept
 }

@@ -127,6 +127,7 @@ func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Option
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
+		synctest.Wait() // it has begun, so that an end is one in order
 		r.end = sync.OnceValue(func() error { cancel(); return <-ended })
 		defer func() {
 			if err := r.end(); err != nil {

@@ -190,25 +190,6 @@ func isEmpty(n *yaml.Node) bool {
 	return isNull(n) || n.Kind == yaml.ScalarNode && n.Value == "" && !tagged(n)
 }
 
-// isSet says that n or something within it is set.
-func isSet(n *yaml.Node) bool {
-	if isEmpty(n) {
-		return false
-	}
-	switch n.Kind {
-	case yaml.MappingNode:
-		for i := 1; i < len(n.Content); i += 2 {
-			if isSet(n.Content[i]) {
-				return true
-			}
-		}
-		return false
-	case yaml.SequenceNode:
-		return slices.ContainsFunc(n.Content, isSet)
-	}
-	return true
-}
-
 // tagged says that n carries a type of its own, such as !!str, which would
 // overrule what is written.
 func tagged(n *yaml.Node) bool { return n.Style&yaml.TaggedStyle != 0 }

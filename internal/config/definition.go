@@ -18,6 +18,10 @@ type key struct {
 	// example is what the example file shows where there is no standard.
 	example string
 
+	// form says what is wrong with a secret, without a part of it, "" for nothing; nil
+	// where any one line will do.
+	form func(text string) string
+
 	value  value               // a single value
 	secret *secret.Key         // name_env or name_file
 	texts  *[]string           // a list of texts
@@ -67,7 +71,7 @@ func deadlineKeys(d *Deadlines) []key {
 		{name: "load", value: duration(&d.Load, least), standard: "10m",
 			about: "Loading the model into memory."},
 		{name: "first_byte", value: duration(&d.FirstByte, least), standard: "120s",
-			about: "The first piece of an answer, counted from the loaded model; Ollama has 1 s more for each 10 tokens of the prompt."},
+			about: "The first piece of an answer, counted from the loaded model. 1 s more for each 10 tokens of the prompt is added, by our own count."},
 		{name: "silence", value: duration(&d.Silence, least), standard: "60s",
 			about: "The silence between two pieces of an answer."},
 		{name: "job", value: duration(&d.Job, least), standard: "15m",
@@ -141,7 +145,7 @@ func outsideKeys(c *Config, dir string) []key {
 				about: "Tokens of paid providers a day, read and written."},
 		}},
 		{name: "discord", about: "Pings when a job ends.", keys: []key{
-			{name: "webhook", secret: &c.Discord.Webhook, example: "DISCORD_WEBHOOK",
+			{name: "webhook", secret: &c.Discord.Webhook, form: webhook, example: "DISCORD_WEBHOOK",
 				about: "The webhook's whole URL, which is a secret."},
 		}},
 		{name: "langfuse", about: "A trace of each job.", keys: []key{

@@ -69,7 +69,7 @@ func TestExampleLoadsAsItIs(t *testing.T) {
 func TestExampleLoadsWithEveryKeySet(t *testing.T) {
 	dir := t.TempDir()
 	l := &loader{file: "runner.yaml", dir: dir, environ: variables([]string{
-		"LOCAL_API_KEY=k", "DISCORD_WEBHOOK=w", "LANGFUSE_SECRET_KEY=s"})}
+		"LOCAL_API_KEY=k", "DISCORD_WEBHOOK=https://h/w", "LANGFUSE_SECRET_KEY=s"})}
 	if _, warnings, err := l.load([]byte(uncommented(example()))); err != nil || len(warnings) > 0 {
 		t.Fatalf("warnings %v, error %v", warnings, err)
 	}

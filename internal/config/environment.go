@@ -84,10 +84,11 @@ func (l *loader) unknownVariables() {
 
 // source is one way in which a secret was given.
 type source struct {
-	key *secret.Key
+	key  *secret.Key
+	form func(text string) string // of the key's definition
 	// path is the secret's own, written the one of the key that gives it.
 	path, written string
-	form          string // formEnv, formFile, or "" where content is the secret
+	by            string // formEnv, formFile, or "" where content is the secret
 	content       string
 	from          origin
 }
@@ -102,7 +103,7 @@ func (l *loader) secretSource(at, to place, k key, form string, n *yaml.Node) {
 	before := len(l.problems)
 	l.scalar(to, text(&content), n)
 	if len(l.problems) == before {
-		l.secrets = append(l.secrets, source{k.secret, at.path, to.path, form, content, from})
+		l.secrets = append(l.secrets, source{k.secret, k.form, at.path, to.path, form, content, from})
 	}
 }
 
@@ -114,7 +115,7 @@ func (l *loader) secretVariable(at place, k key, name, form string) {
 	}
 	from := origin{variable: name}
 	l.set[at.path] = from
-	l.secrets = append(l.secrets, source{k.secret, at.path, at.path, form, content, from})
+	l.secrets = append(l.secrets, source{k.secret, k.form, at.path, at.path, form, content, from})
 }
 
 // readSecrets fills in the secrets. Variables override the file as a whole; two
@@ -154,12 +155,15 @@ var variableNames = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
 func (l *loader) readSecret(s source) {
 	refuse := func(text string) { l.problems = append(l.problems, l.at(s.from, s.written, text)) }
-	named := s.form == formEnv && variableNames.MatchString(s.content)
+	named := s.by == formEnv && variableNames.MatchString(s.content)
 	if named {
 		l.known[s.content] = true
 	}
+	if l.unread && (named || s.by != formEnv) {
+		return
+	}
 	found := secret.New(s.content)
-	switch s.form {
+	switch s.by {
 	case formEnv:
 		if !named {
 			refuse("must be the name of an environment variable in upper case")
@@ -180,6 +184,12 @@ func (l *loader) readSecret(s source) {
 	if !oneLine(found.Reveal()) {
 		refuse("the secret must be one line")
 		return
+	}
+	if s.form != nil {
+		if wrong := s.form(found.Reveal()); wrong != "" {
+			refuse(wrong)
+			return
+		}
 	}
 	*s.key = found
 }

@@ -14,7 +14,7 @@ import (
 
 func TestEnvironmentOverridesTheFile(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string]string{"hook": "from file\n", "other": "from other file"} {
+	for name, content := range map[string]string{"hook": "https://h/from-file\n", "other": "https://h/from-other-file"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -38,10 +38,10 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 		{"an empty variable leaves the file's value", []string{"RUNNER_VAULT="}, func(c *Config) any { return c.Vault }, "/srv/vault", ""},
 		{"Langfuse", []string{"RUNNER_LANGFUSE_HOST=http://l", "RUNNER_LANGFUSE_PUBLIC_KEY=pk", "RUNNER_LANGFUSE_SECRET_KEY=sk"},
 			func(c *Config) any { return c.Langfuse.Host + c.Langfuse.PublicKey + c.Langfuse.SecretKey.Reveal() }, "http://lpksk", ""},
-		{"a secret from the file's file", nil, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "from file", ""},
-		{"a secret itself", []string{"RUNNER_DISCORD_WEBHOOK=direct"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "direct", ""},
-		{"a secret by another file", []string{"RUNNER_DISCORD_WEBHOOK_FILE=other"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "from other file", ""},
-		{"a secret by the name of a variable", []string{"RUNNER_DISCORD_WEBHOOK_ENV=HOOK", "HOOK=h"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "h", ""},
+		{"a secret from the file's file", nil, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "https://h/from-file", ""},
+		{"a secret itself", []string{"RUNNER_DISCORD_WEBHOOK=https://h/direct"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "https://h/direct", ""},
+		{"a secret by another file", []string{"RUNNER_DISCORD_WEBHOOK_FILE=other"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "https://h/from-other-file", ""},
+		{"a secret by the name of a variable", []string{"RUNNER_DISCORD_WEBHOOK_ENV=HOOK", "HOOK=https://h/h"}, func(c *Config) any { return c.Discord.Webhook.Reveal() }, "https://h/h", ""},
 		{"a secret twice", []string{"RUNNER_DISCORD_WEBHOOK=canary", "RUNNER_DISCORD_WEBHOOK_FILE=other"}, nil, nil,
 			"RUNNER_DISCORD_WEBHOOK_FILE: is set beside RUNNER_DISCORD_WEBHOOK; set one of the two"},
 		{"a bad secret file", []string{"RUNNER_DISCORD_WEBHOOK_FILE=https://canary"}, nil, nil,

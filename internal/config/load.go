@@ -87,6 +87,17 @@ func (e notFound) Is(target error) bool { return target == fs.ErrNotExist }
 // are read from the variables that the file names. The error lists every problem
 // in a line of its own; with one there is no Config. Warnings come in both cases.
 func Load(path string, environ []string) (*Config, []Warning, error) {
+	return load(path, &loader{environ: variables(environ)})
+}
+
+// LoadWithoutSecrets is Load for what asks nobody outside: the variables and files
+// that hold secrets are not looked at, so that one which is missing or wrong is no
+// problem, and each Key is zero. That one is named counts as ever.
+func LoadWithoutSecrets(path string, environ []string) (*Config, []Warning, error) {
+	return load(path, &loader{environ: variables(environ), unread: true})
+}
+
+func load(path string, l *loader) (*Config, []Warning, error) {
 	if path == "" {
 		found, err := Find(".", "/etc/runner")
 		if err != nil {
@@ -102,7 +113,7 @@ func Load(path string, environ []string) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the folder of %s: %w", path, err)
 	}
-	l := &loader{file: path, dir: dir, environ: variables(environ)}
+	l.file, l.dir = path, dir
 	return l.load(data)
 }
 
@@ -130,6 +141,7 @@ type loader struct {
 	file    string
 	dir     string // absolute, of file
 	environ map[string]string
+	unread  bool // secrets are not read
 
 	set      map[string]origin // where each key that is set stands, by its path
 	secrets  []source

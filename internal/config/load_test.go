@@ -59,7 +59,7 @@ func TestLoadTakesTheLeastFile(t *testing.T) {
 
 func TestLoadTakesEveryKey(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "hook"), []byte("https://hook\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "hook"), []byte("https://hook/w\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got, warnings, err := loadAll(`
@@ -103,7 +103,7 @@ services: {qdrant: http://q:1, searxng: http://s:2}
 	}
 	zero, two, half, one, none, nine := 0.0, 2.5, 0.5, 1.0, 0, 9
 	revealed := []string{got.Providers[0].Key.Reveal(), got.Providers[1].Key.Reveal(), got.Discord.Webhook.Reveal(), got.Langfuse.SecretKey.Reveal()}
-	if want := []string{"dk", "gk", "https://hook", "lk"}; !reflect.DeepEqual(revealed, want) {
+	if want := []string{"dk", "gk", "https://hook/w", "lk"}; !reflect.DeepEqual(revealed, want) {
 		t.Errorf("secrets %q, want %q", revealed, want)
 	}
 	want := &Config{

@@ -276,12 +276,12 @@ providers:
   - {name: g, kind: gemini, api_key_env: RUNNER_GEMINI, models: [{name: m, usd_in: 1, usd_out: 2}]}
   - {name: o, kind: ollama, url: http://o}
 `
-	c, warnings, err := Load(write(t, file), []string{"HOOK=h", "LF=l", "RUNNER_GEMINI=k"})
+	c, warnings, err := Load(write(t, file), []string{"HOOK=https://h/w", "LF=l", "RUNNER_GEMINI=k"})
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("warnings %v, error %v", warnings, err)
 	}
 	got := []string{c.Discord.Webhook.Reveal(), c.Langfuse.SecretKey.Reveal(), c.Providers[1].Key.Reveal()}
-	if want := []string{"h", "l", "k"}; !slices.Equal(got, want) || !c.Providers[0].Key.IsZero() || *c.Caps.DayUSD != 0 {
+	if want := []string{"https://h/w", "l", "k"}; !slices.Equal(got, want) || !c.Providers[0].Key.IsZero() || *c.Caps.DayUSD != 0 {
 		t.Errorf("got %q of %+v", got, c)
 	}
 }

@@ -203,6 +203,28 @@ func webURL(p *string) value {
 	}
 }
 
+// webhook says what is wrong with the URL of a webhook, whose path is a secret, without
+// showing it; "" for nothing. Discord's own look so:
+// https://discord.com/api/webhooks/ID/TOKEN.
+func webhook(text string) string {
+	u, err := url.Parse(strings.TrimSpace(text))
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || strings.Trim(u.Path, "/") == "" {
+		return "must hold a webhook's whole URL such as https://discord.com/api/webhooks/…"
+	}
+	host := strings.ToLower(u.Hostname())
+	local := host == "localhost" || net.ParseIP(host).IsLoopback()
+	discord := host == "discordapp.com" || host == "discord.com" || strings.HasSuffix(host, ".discord.com")
+	switch {
+	case u.Scheme != "https" && !(u.Scheme == "http" && local):
+		return "must hold a URL that begins with https://, since its path is a secret"
+	case discord && !webhookPath.MatchString(u.Path):
+		return "must hold a URL whose path is that of a webhook: copy it again"
+	}
+	return ""
+}
+
+var webhookPath = regexp.MustCompile(`^/api(/v\d+)?/webhooks/\d+/[\w-]+$`)
+
 var providerNames = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 
 func providerName(p *string) value {

@@ -60,8 +60,9 @@ type Detail struct {
 
 // Call is one call at a provider that was made, or begun, for a job.
 type Call struct {
-	Step    int `json:"step"`
-	Attempt int `json:"attempt"`
+	Run     string `json:"run,omitempty"`
+	Step    int    `json:"step"`
+	Attempt int    `json:"attempt"`
 	// Try counts from 1 within an attempt.
 	Try      int    `json:"try"`
 	Provider string `json:"provider"`

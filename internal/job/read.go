@@ -61,6 +61,29 @@ func Read(n *note.Note, rules Rules) (Spec, error) {
 			return r.spec, nil
 		}
 	}
+	return r.read()
+}
+
+// ReadDraft reads a note that is not taken, as if draft were unticked; Draft tells
+// whether it is ticked, also beside an error. An id that a template has yet to make is
+// left out.
+func ReadDraft(n *note.Note, rules Rules) (Spec, error) {
+	r := reader{note: n, rules: rules, template: true}
+	if f, ok := n.Field("draft"); ok && !f.Null() {
+		r.spec.Draft = r.bool(f)
+	}
+	draft := r.spec.Draft
+	if r.err != nil {
+		return Spec{}, r.err
+	}
+	spec, err := r.read()
+	spec.Draft = draft
+	return spec, err
+}
+
+// read reads all but draft.
+func (r *reader) read() (Spec, error) {
+	n := r.note
 	for _, f := range n.Fields() {
 		if f.Null() {
 			continue // an empty property is how Obsidian shows one that is not set
@@ -90,6 +113,8 @@ type reader struct {
 	rules Rules
 	spec  Spec
 	err   error
+	// template allows an id that is yet to be made.
+	template bool
 	// lines of the keys that are checked once all are read
 	providerLine, modelLine int
 }
@@ -304,6 +329,9 @@ func (r *reader) number(f note.Field, least, most int) int {
 
 func (r *reader) id(f note.Field) string {
 	v := r.text(f, maxID)
+	if r.template && (strings.Contains(v, "{{") || strings.Contains(v, "<%")) {
+		return ""
+	}
 	for _, c := range v {
 		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_.:", c) {
 			r.wrong(f, "may hold letters, digits, and - _ . : only")

@@ -12,16 +12,16 @@ import (
 type research struct{}
 
 func (research) Run(_ context.Context, j job.Job, _ Asker, _ provider.Sink) (job.Result, error) {
-	return job.Result{}, Unavailable(j.Type, j.Steps[0])
+	return job.Result{}, Unavailable(j.Type)
 }
 
 // Unavailable is why jobs of a type cannot be run by this version, nil if they
-// can; step is the first, for its provider and model.
-func Unavailable(t job.Type, step job.Step) error {
+// can. No provider is to blame for it.
+func Unavailable(t job.Type) error {
 	if t != job.Research {
 		return nil
 	}
-	return &provider.Error{Kind: provider.Refused, Provider: step.Provider, Model: step.Model,
+	return &provider.Error{Kind: provider.Refused,
 		Reason: "job_type research is not available yet: it needs a search service and tools for the model, and this version has neither",
 		Advice: "use job_type: text or chain, and paste the sources into the prompt"}
 }

@@ -18,7 +18,7 @@ func TestResearchFailsAndSaysWhatIsMissing(t *testing.T) {
 	if !ok {
 		t.Fatalf("%v, want a *provider.Error", err)
 	}
-	if failure.Kind != provider.Refused || failure.Sent || failure.Again() || failure.Provider != "p" || failure.Model != "m" {
+	if failure.Kind != provider.Refused || failure.Sent || failure.Again() || failure.Error() != failure.Reason {
 		t.Errorf("the failure is %+v", failure)
 	}
 	if !strings.Contains(failure.Reason, "search service") || !strings.Contains(failure.Advice, "text or chain") {

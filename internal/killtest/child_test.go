@@ -21,6 +21,7 @@ import (
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
+	"davidcockson.com/runner/internal/peertest"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/sqlite"
@@ -51,7 +52,7 @@ type orders struct {
 func TestMain(m *testing.M) {
 	text, child := os.LookupEnv(ordersKey)
 	if !child {
-		os.Exit(runTests(m))
+		os.Exit(peertest.Main(m))
 	}
 	var o orders
 	err := json.Unmarshal([]byte(text), &o)

@@ -114,7 +114,7 @@ func TestSIGTERMInMidJob(t *testing.T) {
 				w.until("a small job is done", func() bool { return w.has(queue.Completed, small.name, "\nstatus: completed\n") })
 			}
 
-			s.terminate()
+			s.Terminate()
 			if told := <-stream; !told.has(provider.EndEvent, row.end) && !told.stopping() {
 				t.Errorf("the job's reader was not told how it ended: %+v, %v", told.items, told.err)
 			}
@@ -123,18 +123,18 @@ func TestSIGTERMInMidJob(t *testing.T) {
 			}
 			if row.folder == queue.Completed {
 				if err := w.check(); err != nil {
-					t.Errorf("%v\n%s", err, s.stderr.String())
+					t.Errorf("%v\n%s", err, s.Log)
 				}
 				return
 			}
 			if !w.has(queue.Waiting, e.name, e.text) {
-				t.Fatalf("the note is not back in the queue\n%s\n%s", w.state(), s.stderr.String())
+				t.Fatalf("the note is not back in the queue\n%s\n%s", w.state(), s.Log)
 			}
 			s = w.serve(w.State, further)
 			if again := running(); again.Attempt != 1 {
 				t.Errorf("it runs as attempt %d, want the stopped one not to count", again.Attempt)
 			}
-			s.terminate()
+			s.Terminate()
 			if !w.has(queue.Waiting, e.name, e.text) {
 				t.Errorf("the note is not back in the queue after the second stop\n%s", w.state())
 			}

@@ -40,22 +40,22 @@ func TestOfTwoWorkersOneIsRefused(t *testing.T) {
 				w.until("a worker", a.ready)
 			}
 			b := w.serve(second, "")
-			w.until("one of them ends", func() bool { return a.hasEnded() || b.hasEnded() })
+			w.until("one of them ends", func() bool { return a.Ended() || b.Ended() })
 			winner, loser := a, b
-			if a.hasEnded() && row.together {
+			if a.Ended() && row.together {
 				winner, loser = b, a
 			}
-			w.until("the other one is refused", loser.hasEnded)
-			if code := loser.cmd.ProcessState.ExitCode(); code != 1 {
-				t.Errorf("it ended with %v, want exit code 1", loser.cmd.ProcessState)
+			w.until("the other one is refused", loser.Ended)
+			if code := loser.Cmd.ProcessState.ExitCode(); code != 1 {
+				t.Errorf("it ended with %v, want exit code 1", loser.Cmd.ProcessState)
 			}
-			if text := loser.stderr.String(); !strings.Contains(text, row.sentence) || strings.Count(strings.TrimSpace(text), "\n") > 0 {
+			if text := loser.Log.String(); !strings.Contains(text, row.sentence) || strings.Count(strings.TrimSpace(text), "\n") > 0 {
 				t.Errorf("it said:\n%swant one sentence: %s", text, row.sentence)
 			}
 			e := echoed("a.md", "echo", "who has the vault?")
 			w.drop(e)
 			w.until("the job is done", func() bool { return w.has(queue.Completed, "a.md", "\nstatus: completed\n") })
-			winner.terminate()
+			winner.Terminate()
 			if err := w.check(); err != nil {
 				t.Error(err)
 			}

@@ -20,16 +20,11 @@ import (
 
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/peertest"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/sqlite"
 	"davidcockson.com/runner/internal/vault"
 )
-
-// patience guards against hangs alone.
-const patience = time.Minute
-
-// atOnce is for processes with the race detector, which else end a second late.
-const atOnce = "GORACE=atexit_sleep_ms=0"
 
 // world is a vault and a state folder that outlive the processes on them.
 type world struct {
@@ -114,7 +109,7 @@ func (w *world) start(through ...string) *process {
 	}
 	line := append(slices.Clone(through), self)
 	p := &process{t: w.t, cmd: exec.Command(line[0], line[1:]...), lines: make(chan string, 64), world: w}
-	p.cmd.Env = append(os.Environ(), ordersKey+"="+string(data), atOnce)
+	p.cmd.Env = peertest.Environ(ordersKey + "=" + string(data))
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		w.t.Fatal(err)
@@ -139,7 +134,7 @@ func (w *world) start(through ...string) *process {
 // next is the next line that the child says; ok is false once it has ended.
 func (p *process) next() (line string, ok bool) {
 	p.t.Helper()
-	guard := time.NewTimer(patience)
+	guard := time.NewTimer(peertest.Patience)
 	defer guard.Stop()
 	select {
 	case line, ok = <-p.lines:

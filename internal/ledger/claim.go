@@ -163,9 +163,9 @@ func reclaim(ctx context.Context, tx *sql.Tx, c Candidate, r *Row, first job.Eve
 	r.File, r.Hash, r.Claimed = c.Name, c.Hash, now
 	r.Type, r.Provider, r.Model, r.Title, r.Priority, r.RetryNever, r.Steps =
 		c.Spec.Type, c.Spec.Provider, c.Spec.Model, c.Spec.Title, c.Spec.Priority, c.Spec.RetryNever, len(c.Spec.Steps)
-	r.Reason, r.Advice, r.Ended, r.Settled, r.Output, r.Partial = "", "", time.Time{}, false, "", ""
+	r.Reason, r.Advice, r.Unaccounted, r.Ended, r.Settled, r.Output, r.Partial = "", "", "", time.Time{}, false, "", ""
 	result, err := tx.ExecContext(ctx, `UPDATE jobs SET state = ?, run = ?, attempt = ?, file = ?, file_key = ?, hash = ?, claimed = ?, job_type = ?, provider = ?,
-		model = ?, title = ?, priority = ?, retry_never = ?, steps = ?, reason = '', advice = '', ended = 0, settled = 0, output = '', partial = ''
+		model = ?, title = ?, priority = ?, retry_never = ?, steps = ?, reason = '', advice = '', unaccounted = '', ended = 0, settled = 0, output = '', partial = ''
 		WHERE id = ? AND run = ? AND attempt = ? AND state = ?`,
 		r.State, r.Run, r.Attempt, r.File, fold(r.File), r.Hash, millis(now), r.Type, r.Provider,
 		r.Model, r.Title, r.Priority, r.RetryNever, r.Steps, was.ID, was.Run, was.Attempt, from)

@@ -98,6 +98,9 @@ func TestAWriteHappensWhollyOrNotAtAll(t *testing.T) {
 			return l.Retry(ctx, r.Ref(), job.Failed, "f")
 		}, ErrStale},
 		{"Settle", job.Failed, func(ctx context.Context, l *Ledger, r Row, _ int64) error { return l.Settle(ctx, r.Ref(), "f") }, nil},
+		{"SettleGone", job.Failed, func(ctx context.Context, l *Ledger, r Row, _ int64) error {
+			return l.SettleGone(ctx, r.Ref(), "gone")
+		}, nil},
 		{"Rename", job.Waiting, func(ctx context.Context, l *Ledger, r Row, _ int64) error { return l.Rename(ctx, r.Ref(), "f") }, nil},
 		{"Intend", job.Active, func(ctx context.Context, l *Ledger, r Row, _ int64) error {
 			_, err := l.Intend(ctx, r.Ref(), Call{Step: 2, Try: 1, Provider: "p"}, Allowance{})

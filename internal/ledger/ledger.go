@@ -76,7 +76,10 @@ type Row struct {
 	Output, Partial              string
 	Trace                        string
 	// Sources is JSON that the worker makes: the notes given as context.
-	Sources                 string
+	Sources string
+	// Unaccounted tells, one a line, of the calls of a job that did not complete which may
+	// have been billed and are not in Partial.
+	Unaccounted             string
 	FirstSeen               time.Time
 	Claimed, Started, Ended time.Time
 	Settled, Unclaimed      bool
@@ -93,7 +96,7 @@ var ErrStale = errors.New("the job has moved on meanwhile")
 var ErrUnknown = errors.New("no such job")
 
 const columns = `id, note_id, name, file, hash, state, reason, advice, job_type, provider, model, title,
-	priority, retry_never, run, attempt, steps, next_provider, output, partial, trace, sources,
+	priority, retry_never, run, attempt, steps, next_provider, output, partial, trace, sources, unaccounted,
 	first_seen, claimed, started, ended, settled, unclaimed`
 
 type scanner interface{ Scan(...any) error }
@@ -102,7 +105,7 @@ func scan(s scanner, further ...any) (Row, error) {
 	var r Row
 	var firstSeen, claimed, started, ended int64
 	err := s.Scan(append([]any{&r.ID, &r.NoteID, &r.Name, &r.File, &r.Hash, &r.State, &r.Reason, &r.Advice, &r.Type, &r.Provider, &r.Model, &r.Title,
-		&r.Priority, &r.RetryNever, &r.Run, &r.Attempt, &r.Steps, &r.NextProvider, &r.Output, &r.Partial, &r.Trace, &r.Sources,
+		&r.Priority, &r.RetryNever, &r.Run, &r.Attempt, &r.Steps, &r.NextProvider, &r.Output, &r.Partial, &r.Trace, &r.Sources, &r.Unaccounted,
 		&firstSeen, &claimed, &started, &ended, &r.Settled, &r.Unclaimed}, further...)...)
 	r.FirstSeen, r.Claimed, r.Started, r.Ended = moment(firstSeen), moment(claimed), moment(started), moment(ended)
 	return r, err
@@ -246,6 +249,8 @@ type End struct {
 	Reason, Advice string
 	// Partial is the note with what had come, "" for none.
 	Partial string
+	// Unaccounted is as the row's.
+	Unaccounted string
 	// Ping tells of it and is queued in the same transaction; nil for none. Its Job
 	// and Key may be empty: they are then made of the job's id, run and the kind.
 	Ping *Ping
@@ -262,7 +267,8 @@ func (l *Ledger) Cancel(ctx context.Context, ref Ref, from job.State, end End, n
 }
 
 func (l *Ledger) end(ctx context.Context, ref Ref, from job.State, event job.Event, end End, now time.Time) error {
-	return l.finish(ctx, ref, from, event, end.Ping, now, "reason = ?, advice = ?, partial = ?, output = '', ended = ?", end.Reason, end.Advice, end.Partial, millis(now))
+	return l.finish(ctx, ref, from, event, end.Ping, now, "reason = ?, advice = ?, partial = ?, unaccounted = ?, output = '', ended = ?",
+		end.Reason, end.Advice, end.Partial, end.Unaccounted, millis(now))
 }
 
 // Hold leaves a job to the owner.
@@ -273,7 +279,7 @@ func (l *Ledger) Hold(ctx context.Context, ref Ref, from job.State, file, reason
 // Retry makes a held, failed or cancelled job wait for a new run, its note being
 // in the queue as file.
 func (l *Ledger) Retry(ctx context.Context, ref Ref, from job.State, file string) error {
-	return l.move(ctx, ref, from, job.Retry, "run = ?, attempt = 0, reason = '', advice = '', ended = 0, settled = 0, output = '', file = ?, file_key = ?",
+	return l.move(ctx, ref, from, job.Retry, "run = ?, attempt = 0, reason = '', advice = '', unaccounted = '', ended = 0, settled = 0, output = '', file = ?, file_key = ?",
 		job.NewRun(), file, fold(file))
 }
 
@@ -283,6 +289,16 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, file string) error {
 	if err := l.exec(ctx, "UPDATE jobs SET settled = 1, file = ?, file_key = ? WHERE id = ? AND run = ? AND attempt = ? AND state IN (?, ?, ?)",
 		file, fold(file), ref.ID, ref.Run, ref.Attempt, job.Completed, job.Failed, job.Cancelled); err != nil {
 		return fmt.Errorf("settle job %s: %w", ref.ID, err)
+	}
+	return nil
+}
+
+// SettleGone says that the note of an ended job is nowhere, so that nothing is left
+// to do. reason takes the place of the job's.
+func (l *Ledger) SettleGone(ctx context.Context, ref Ref, reason string) error {
+	if err := l.exec(ctx, "UPDATE jobs SET settled = 1, reason = ? WHERE id = ? AND run = ? AND attempt = ? AND state IN (?, ?, ?)",
+		reason, ref.ID, ref.Run, ref.Attempt, job.Completed, job.Failed, job.Cancelled); err != nil {
+		return fmt.Errorf("settle job %s, whose note is gone: %w", ref.ID, err)
 	}
 	return nil
 }

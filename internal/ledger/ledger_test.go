@@ -158,9 +158,9 @@ func TestAJobGoesItsWayAndEachStepIsKept(t *testing.T) {
 	claim(t, l, c)
 	ref, err = l.Begin(ctx, want.Ref(), "Job2.md", "out3.md", noon)
 	must(t, err)
-	must(t, l.Fail(ctx, ref, job.Active, End{Reason: "r", Advice: "a", Partial: "part.md"}, noon.Add(time.Hour)))
+	must(t, l.Fail(ctx, ref, job.Active, End{Reason: "r", Advice: "a", Partial: "part.md", Unaccounted: "u"}, noon.Add(time.Hour)))
 	want.State, want.Attempt, want.Output, want.Started = job.Failed, 2, "", noon
-	want.Reason, want.Advice, want.Partial, want.Ended = "r", "a", "part.md", noon.Add(time.Hour)
+	want.Reason, want.Advice, want.Partial, want.Unaccounted, want.Ended = "r", "a", "part.md", "u", noon.Add(time.Hour)
 	check("Fail")
 
 	must(t, l.Settle(ctx, ref, "Job2-f.md"))
@@ -170,7 +170,7 @@ func TestAJobGoesItsWayAndEachStepIsKept(t *testing.T) {
 	must(t, l.Retry(ctx, ref, job.Failed, "Job2.md"))
 	old := want.Run
 	want.State, want.Run, want.Attempt, want.File, want.Settled = job.Waiting, "", 0, "Job2.md", false
-	want.Reason, want.Advice, want.Ended = "", "", time.Time{}
+	want.Reason, want.Advice, want.Unaccounted, want.Ended = "", "", "", time.Time{}
 	check("Retry")
 	if want.Run == old {
 		t.Error("a retry kept the run's id")
@@ -182,6 +182,10 @@ func TestAJobGoesItsWayAndEachStepIsKept(t *testing.T) {
 	must(t, l.Complete(ctx, ref, job.Active, "out4-x.md", "found", noon.Add(2*time.Hour), nil))
 	want.State, want.Attempt, want.Partial, want.Output, want.Reason, want.Ended = job.Completed, 1, "", "out4-x.md", "found", noon.Add(2*time.Hour)
 	check("Complete")
+
+	must(t, l.SettleGone(ctx, ref, "gone"))
+	want.Settled, want.Reason = true, "gone"
+	check("SettleGone")
 }
 
 // TestALateWriteChangesNothing tries every write with a run, an attempt or a
@@ -216,6 +220,7 @@ func TestALateWriteChangesNothing(t *testing.T) {
 			return l.Retry(ctx, r, job.Failed, "f")
 		}},
 		{"Settle", job.Failed, job.Waiting, func(l *Ledger, ctx context.Context, r Ref) error { return l.Settle(ctx, r, "f") }},
+		{"SettleGone", job.Failed, job.Waiting, func(l *Ledger, ctx context.Context, r Ref) error { return l.SettleGone(ctx, r, "gone") }},
 		{"Rename", job.Waiting, job.Claiming, func(l *Ledger, ctx context.Context, r Ref) error { return l.Rename(ctx, r, "f") }},
 		{"Intend", job.Active, job.Cancelled, func(l *Ledger, ctx context.Context, r Ref) error {
 			_, err := l.Intend(ctx, r, Call{Step: 1, Try: 1, Provider: "p"}, Allowance{})

@@ -150,5 +150,15 @@ CREATE INDEX chat_calls_paid ON chat_calls (started) WHERE paid = 1;
 CREATE VIEW spending (job, run, paid, spent_tokens, spent_usd, started) AS
 	SELECT job, run, paid, spent_tokens, spent_usd, started FROM calls
 	UNION ALL SELECT '', '', paid, spent_tokens, spent_usd, started FROM chat_calls;
+`, `
+-- Of a job that did not complete: the calls that may have been billed and are not in
+-- its partial output, as the worker tells them, one a line.
+ALTER TABLE jobs ADD COLUMN unaccounted TEXT NOT NULL DEFAULT '';
+
+-- What counts, with how much of it is still an estimate: no tokens were told.
+DROP VIEW spending;
+CREATE VIEW spending (job, run, paid, spent_tokens, spent_usd, started, estimated) AS
+	SELECT job, run, paid, spent_tokens, spent_usd, started, read + written = 0 FROM calls
+	UNION ALL SELECT '', '', paid, spent_tokens, spent_usd, started, read + written = 0 FROM chat_calls;
 `}
 }

@@ -65,20 +65,33 @@ type Allowance struct {
 	Day time.Time
 }
 
-// spent sums up what was spent, an open intent counting with its estimate.
-func spent(ctx context.Context, q querier, where string, args ...any) (tokens int, usd float64, err error) {
-	err = q.QueryRowContext(ctx, "SELECT coalesce(sum(spent_tokens), 0), coalesce(sum(spent_usd), 0) FROM spending WHERE paid = 1 AND "+where, args...).Scan(&tokens, &usd)
-	return tokens, usd, err
+// Spending is what was spent, an open intent counting with its estimate.
+type Spending struct {
+	Tokens int
+	USD    float64
+	// EstimatedTokens and EstimatedUSD are the part of it that is an estimate: calls
+	// that are under way, or whose provider told no count.
+	EstimatedTokens int
+	EstimatedUSD    float64
+}
+
+// spent sums up what was spent.
+func spent(ctx context.Context, q querier, where string, args ...any) (Spending, error) {
+	var s Spending
+	err := q.QueryRowContext(ctx, `SELECT coalesce(sum(spent_tokens), 0), coalesce(sum(spent_usd), 0),
+		coalesce(sum(spent_tokens * estimated), 0), coalesce(sum(spent_usd * estimated), 0.0) FROM spending WHERE paid = 1 AND `+where, args...).
+		Scan(&s.Tokens, &s.USD, &s.EstimatedTokens, &s.EstimatedUSD)
+	return s, err
 }
 
 // Spent is what was spent with paid providers since a moment: tokens read and
 // written, and US dollars.
-func (l *Ledger) Spent(ctx context.Context, since time.Time) (tokens int, usd float64, err error) {
-	tokens, usd, err = spent(ctx, l.db.Read, "started >= ?", millis(since))
+func (l *Ledger) Spent(ctx context.Context, since time.Time) (Spending, error) {
+	s, err := spent(ctx, l.db.Read, "started >= ?", millis(since))
 	if err != nil {
-		return 0, 0, fmt.Errorf("sum up what was spent: %w", err)
+		return Spending{}, fmt.Errorf("sum up what was spent: %w", err)
 	}
-	return tokens, usd, nil
+	return s, nil
 }
 
 // allow says whether a paid call fits all caps.
@@ -86,34 +99,64 @@ func allow(ctx context.Context, tx *sql.Tx, ref Ref, c Call, a Allowance) error 
 	if !c.Paid || !a.Caps.Any() {
 		return nil
 	}
-	dayTokens, dayUSD, err := spent(ctx, tx, "started >= ?", millis(a.Day))
+	day, err := spent(ctx, tx, "started >= ?", millis(a.Day))
 	if err != nil {
 		return err
 	}
-	jobTokens, jobUSD, err := spent(ctx, tx, "job = ? AND run = ?", ref.ID, ref.Run)
+	run, err := spent(ctx, tx, "job = ? AND run = ?", ref.ID, ref.Run)
 	if err != nil {
 		return err
 	}
+	if e := a.Caps.Forbid(c, run, day); e != nil {
+		return e
+	}
+	return nil
+}
+
+// Forbid says which cap a paid call would break after what its run and the day have
+// spent, nil for none: the job's own first, since no day changes that.
+func (caps Caps) Forbid(c Call, run, day Spending) *CapError {
+	tokens, usd := float64(c.SpentTokens), c.SpentUSD
 	checks := []struct {
-		scope       Scope
-		what        string
-		limit       float64
-		used, wants float64
-		show        func(float64) string
+		scope                  Scope
+		what                   string
+		limit                  float64
+		used, estimated, wants float64
+		show                   func(float64) string
 	}{
-		{JobCap, "caps.job_tokens", limitOf(a.Caps.JobTokens), float64(jobTokens), float64(c.SpentTokens), count},
-		{JobCap, "caps.job_usd", limitUSD(a.Caps.JobUSD), jobUSD, c.SpentUSD, dollars},
-		{AloneCap, "caps.day_tokens", limitOf(a.Caps.DayTokens), 0, float64(c.SpentTokens), count},
-		{AloneCap, "caps.day_usd", limitUSD(a.Caps.DayUSD), 0, c.SpentUSD, dollars},
-		{DayCap, "caps.day_tokens", limitOf(a.Caps.DayTokens), float64(dayTokens), float64(c.SpentTokens), count},
-		{DayCap, "caps.day_usd", limitUSD(a.Caps.DayUSD), dayUSD, c.SpentUSD, dollars},
+		{JobCap, "caps.job_tokens", limitOf(caps.JobTokens), float64(run.Tokens), float64(run.EstimatedTokens), tokens, count},
+		{JobCap, "caps.job_usd", limitUSD(caps.JobUSD), run.USD, run.EstimatedUSD, usd, dollars},
+		{AloneCap, "caps.day_tokens", limitOf(caps.DayTokens), 0, 0, tokens, count},
+		{AloneCap, "caps.day_usd", limitUSD(caps.DayUSD), 0, 0, usd, dollars},
+		{DayCap, "caps.day_tokens", limitOf(caps.DayTokens), float64(day.Tokens), float64(day.EstimatedTokens), tokens, count},
+		{DayCap, "caps.day_usd", limitUSD(caps.DayUSD), day.USD, day.EstimatedUSD, usd, dollars},
 	}
 	for _, k := range checks {
 		if k.used+k.wants > k.limit {
-			return &CapError{Scope: k.scope, DayTokens: dayTokens, DayUSD: dayUSD, Reason: fmt.Sprintf("%s is %s: %s spent, and this call needs about %s", k.what, k.show(k.limit), k.show(k.used), k.show(k.wants))}
+			return &CapError{Scope: k.scope, DayTokens: day.Tokens, DayUSD: day.USD,
+				Reason: fmt.Sprintf("%s is %s: %s spent%s, and this call needs about %s", k.what, k.show(k.limit), k.show(k.used), ofWhich(k.estimated, k.show), k.show(k.wants))}
 		}
 	}
 	return nil
+}
+
+// Reached says which cap of the day leaves nothing to spend, "" for none.
+func (caps Caps) Reached(day Spending) string {
+	switch {
+	case caps.DayTokens != nil && day.Tokens >= *caps.DayTokens:
+		return fmt.Sprintf("caps.day_tokens is %d: %d spent%s", *caps.DayTokens, day.Tokens, ofWhich(float64(day.EstimatedTokens), count))
+	case caps.DayUSD != nil && day.USD >= *caps.DayUSD:
+		return fmt.Sprintf("caps.day_usd is $%.4f: $%.4f spent%s", *caps.DayUSD, day.USD, ofWhich(day.EstimatedUSD, dollars))
+	}
+	return ""
+}
+
+// ofWhich says how much of an amount may turn out to be less.
+func ofWhich(estimated float64, show func(float64) string) string {
+	if estimated == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %s of it estimates of calls under way or without a count", show(estimated))
 }
 
 // accounting is how the end of a call changes what it counts for: to nothing if it

@@ -66,16 +66,19 @@ func TestTheTruthReplacesTheEstimate(t *testing.T) {
 		close  func(id int64) error
 		tokens int
 		usd    float64
+		// estimated is how much of all tokens may turn out to be less.
+		estimated int
 	}{
+		{"a call under way counts its estimate", func(int64) error { return nil }, 1000, 1, 1000},
 		{"an answer counts what was used", func(id int64) error {
 			return l.Answer(t.Context(), r.Ref(), id, provider.Answer{Usage: provider.Usage{Read: 300, Written: 200}}, price, noon)
-		}, 500, 0.0026},
+		}, 500, 0.0026, 1000},
 		{"a failure that was not sent counts nothing", func(id int64) error {
 			return l.CallFailed(t.Context(), r.Ref(), id, provider.Answer{}, &provider.Error{Kind: provider.Busy}, price, noon)
-		}, 0, 0},
+		}, 0, 0, 1000},
 		{"a failure that may have been billed keeps the estimate", func(id int64) error {
 			return l.CallFailed(t.Context(), r.Ref(), id, provider.Answer{}, &provider.Error{Kind: provider.Timeout, Sent: true}, price, noon)
-		}, 1000, 1},
+		}, 1000, 1, 2000},
 	}
 	var tokens int
 	var usd float64
@@ -88,9 +91,12 @@ func TestTheTruthReplacesTheEstimate(t *testing.T) {
 			t.Fatal(err)
 		}
 		tokens, usd = tokens+tt.tokens, usd+tt.usd
-		gotTokens, gotUSD, err := l.Spent(t.Context(), noon.Add(-time.Hour))
-		if err != nil || gotTokens != tokens || gotUSD < usd-1e-9 || gotUSD > usd+1e-9 {
-			t.Errorf("%s: %d tokens, $%f, %v; want %d, $%f", tt.name, gotTokens, gotUSD, err, tokens, usd)
+		got, err := l.Spent(t.Context(), noon.Add(-time.Hour))
+		if err != nil || got.Tokens != tokens || got.USD < usd-1e-9 || got.USD > usd+1e-9 {
+			t.Errorf("%s: %+v, %v; want %d, $%f", tt.name, got, err, tokens, usd)
+		}
+		if got.EstimatedTokens != tt.estimated || got.EstimatedUSD != float64(tt.estimated)/1000 {
+			t.Errorf("%s: %d tokens and $%f are estimates, want %d", tt.name, got.EstimatedTokens, got.EstimatedUSD, tt.estimated)
 		}
 	}
 }
@@ -118,5 +124,36 @@ func TestTwoCallsAtOnceCannotBothPassACap(t *testing.T) {
 	}
 	if passed != 2 {
 		t.Errorf("%d calls passed, want 2", passed)
+	}
+}
+
+func TestACapSaysWhatIsAnEstimate(t *testing.T) {
+	caps := Caps{DayTokens: number(100), DayUSD: amount(0.01)}
+	const estimates = " of it estimates of calls under way or without a count"
+	tests := []struct {
+		name    string
+		day     Spending
+		reached string // "" while something is left
+		forbid  string
+	}{
+		{"nothing is", Spending{Tokens: 100}, "caps.day_tokens is 100: 100 spent",
+			"caps.day_tokens is 100 tokens: 100 tokens spent, and this call needs about 2 tokens"},
+		{"a part of the tokens is", Spending{Tokens: 120, EstimatedTokens: 20}, "caps.day_tokens is 100: 120 spent, 20 tokens" + estimates,
+			"caps.day_tokens is 100 tokens: 120 tokens spent, 20 tokens" + estimates + ", and this call needs about 2 tokens"},
+		{"all of the money is", Spending{USD: 0.02, EstimatedUSD: 0.02}, "caps.day_usd is $0.0100: $0.0200 spent, $0.0200" + estimates,
+			"caps.day_usd is $0.0100: $0.0200 spent, $0.0200" + estimates + ", and this call needs about $0.0002"},
+		{"some is left, and too little", Spending{Tokens: 99, EstimatedTokens: 99, USD: 0.0099}, "",
+			"caps.day_tokens is 100 tokens: 99 tokens spent, 99 tokens" + estimates + ", and this call needs about 2 tokens"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := caps.Reached(tt.day); got != tt.reached {
+				t.Errorf("%q, want %q", got, tt.reached)
+			}
+			e := caps.Forbid(Call{Paid: true, SpentTokens: 2, SpentUSD: 0.0002}, Spending{}, tt.day)
+			if e == nil || e.Scope != DayCap || e.Reason != tt.forbid {
+				t.Errorf("%+v, want %q", e, tt.forbid)
+			}
+		})
 	}
 }

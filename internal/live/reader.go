@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 
@@ -14,8 +15,9 @@ import (
 type Reader struct {
 	hub    *Hub
 	log    *log
-	after  uint64 // the last id that was returned
-	retell bool   // the next items are the whole anew
+	after  uint64  // the last id that was returned
+	retell bool    // the next items are the whole anew
+	few    [4]Item // room for the next items: mostly it is one
 }
 
 // Subscribe returns a reader of the topic's stream that has seen all up to and
@@ -47,7 +49,7 @@ func (h *Hub) SubscribeAll(after uint64) *Reader {
 // Next returns all items that the reader has not had, at least one, and waits for
 // the first. It returns io.EOF after the last item of a stream that ended, ErrSlow
 // when the reader was cut, and ctx.Err() when ctx ends first; after that last one
-// it can be called again.
+// it can be called again. The items are the reader's until its next call.
 func (r *Reader) Next(ctx context.Context) ([]Item, error) {
 	for {
 		items, changed, err := r.Take() // what is there goes out, also at the end
@@ -76,7 +78,7 @@ func (r *Reader) Take() ([]Item, <-chan struct{}, error) {
 	case r.after < l.gone:
 		return nil, nil, ErrSlow
 	case r.after < l.last:
-		items := l.since(r.after)
+		items := l.since(r.few[:0], r.after)
 		r.after = l.last
 		return items, nil, nil
 	case l.ended:
@@ -127,11 +129,11 @@ func (l *log) wake() {
 // has says whether a reader can go on after this id without a gap.
 func (l *log) has(after uint64) bool { return l.gone <= after && after <= l.last }
 
-// since returns a copy of the kept items after the given id.
-func (l *log) since(after uint64) []Item {
+// since appends the kept items after the given id.
+func (l *log) since(items []Item, after uint64) []Item {
 	n := len(l.ring)
 	first := sort.Search(n, func(i int) bool { return l.ring[(l.head+i)%n].ID > after })
-	items := make([]Item, 0, n-first)
+	items = slices.Grow(items, n-first)
 	for i := first; i < n; i++ {
 		items = append(items, l.ring[(l.head+i)%n])
 	}
@@ -147,7 +149,7 @@ func (l *log) whole() []Item {
 	items := append([]Item{{Reset: true}}, l.fold.items()...)
 	// Whoever is cut off within the retelling has no id of it, and begins anew.
 	items[len(items)-1].ID = l.gone
-	return append(items, l.since(l.gone)...)
+	return l.since(items, l.gone)
 }
 
 // fold is what is left of the events that are no longer kept one by one. Within a

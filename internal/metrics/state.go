@@ -21,7 +21,8 @@ type State struct {
 	Claiming bool
 	LastPoll time.Time
 	Lines    []provider.Line
-	// Hosts says by provider whether it could be reached when last asked.
+	// Hosts says by provider whether it could be reached when last asked; one that
+	// nobody has asked yet is not in it.
 	Hosts map[string]bool
 	// Messages counts by channel (notify, trace) and outcome (queued, sent,
 	// failed, dropped).
@@ -51,7 +52,7 @@ func (m *Metrics) Watch(read func(context.Context) (State, error)) {
 		limit:    desc("runner_provider_places", "Places at a provider.", "provider"),
 		used:     desc("runner_provider_places_used", "Places at a provider that are taken.", "provider"),
 		waiting:  desc("runner_provider_places_waiting", "Those who wait for a place at a provider.", "provider", "class"),
-		up:       desc("runner_provider_up", "1 if the provider could be reached when it was last asked.", "provider"),
+		up:       desc("runner_provider_up", "1 if the provider could be reached when it was last asked: before a note is claimed for it, by a call, or by a look at /health. Missing until it was asked.", "provider"),
 		queued:   desc("runner_messages_queued", "Messages that wait to be sent, by channel.", "channel"),
 		messages: desc("runner_messages_total", "Messages by channel and outcome.", "channel", "outcome"),
 	})

@@ -29,9 +29,9 @@ type Message struct {
 	// Output is the output note's path in the vault, NoteLink the obsidian:// URI
 	// of what the owner would open, TraceURL an address of http or https.
 	Output, NoteLink, TraceURL string
-	// EarlierBilled counts the earlier attempts that may have been billed.
-	EarlierBilled int
-	At            time.Time
+	// Unaccounted counts the calls that may have been billed and are not in Output.
+	Unaccounted int
+	At          time.Time
 }
 
 // Discord's limits on an embed, in characters, from "Embed Limits" of its
@@ -163,8 +163,12 @@ func fields(m Message) []field {
 	}
 	add("Took", span(m.Took), true)
 	add("Waited", span(m.Queued), true)
-	if m.EarlierBilled > 0 {
-		add("Earlier attempts", fmt.Sprintf("%d may have been billed", m.EarlierBilled), true)
+	if m.Unaccounted > 0 {
+		calls := "calls"
+		if m.Unaccounted == 1 {
+			calls = "call"
+		}
+		add("Not in the output", fmt.Sprintf("%d %s that may have been billed", m.Unaccounted, calls), true)
 	}
 	add("Output", code(m.Output, mostPath), false)
 	// Discord makes no link of a scheme other than http, https and its own, and

@@ -26,7 +26,7 @@ func messages() map[string]Message {
 	}
 	completed, failed, cancelled := base, base, base
 	completed.State = "completed"
-	failed.State, failed.Note, failed.Output, failed.Attempt, failed.EarlierBilled = "failed", "_failed/bees.md", "", 3, 2
+	failed.State, failed.Note, failed.Output, failed.Attempt, failed.Unaccounted = "failed", "_failed/bees.md", "", 3, 2
 	failed.Reason, failed.Advice = "davas: no chunk for 1m0s after 17 tokens", "look whether the host is busy, then retry"
 	failed.NoteLink = ObsidianLink("Notes & more", failed.Note)
 	cancelled.State, cancelled.Note, cancelled.Output, cancelled.TraceURL, cancelled.NoteLink = "cancelled", "_failed/bees.md", "", "", ""
@@ -130,7 +130,7 @@ func check(t *testing.T, data []byte) embed {
 // everywhere is a message with one text in every place.
 func everywhere(s string) Message {
 	return Message{Title: s, JobID: s, Note: s, State: "failed", Reason: s, Advice: s, JobType: s, Provider: s, Model: s, Attempt: 1 << 40, Steps: 1 << 40,
-		TokensRead: 1 << 60, TokensWritten: 1 << 60, Took: 1 << 62, Queued: 1 << 62, Output: s, NoteLink: s, TraceURL: "https://h/" + s, EarlierBilled: 1 << 40}
+		TokensRead: 1 << 60, TokensWritten: 1 << 60, Took: 1 << 62, Queued: 1 << 62, Output: s, NoteLink: s, TraceURL: "https://h/" + s, Unaccounted: 1 << 40}
 }
 
 func FuzzPayload(f *testing.F) {

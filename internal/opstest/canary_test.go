@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"davidcockson.com/runner/internal/queue"
 )
@@ -52,8 +53,12 @@ func spiteful(w http.ResponseWriter, r *http.Request, way, elsewhere string) {
 		io.WriteString(w, `data: {"choices": [{"delta": {"content": "some"}}], "candidates": [{"content": {"parts": [{"text": "some"}]}}]}`+"\n\n"+said)
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
-	case "hang":
-		<-r.Context().Done()
+	case "hang": // for longer than the providers' deadlines
+		select {
+		case <-r.Context().Done():
+		case <-time.After(3 * time.Second):
+		}
+		panic(http.ErrAbortHandler)
 	case "abort":
 		panic(http.ErrAbortHandler)
 	default:
@@ -227,9 +232,9 @@ func TestNoSecretGetsOut(t *testing.T) {
 					}
 				}
 			}
-			w.until("all jobs end", s.log.String, func() bool { return w.count(queue.Completed)+w.count(queue.Failed) == n })
-			w.until("Discord and Langfuse were asked, and it is said", s.log.String, func() bool {
-				return o.discord.Load() >= int64(len(session.discord)) && o.langfuse.Load() > asked && strings.Contains(s.log.String(), session.said[len(session.said)-1])
+			w.until("all jobs end", s.Log.String, func() bool { return w.count(queue.Completed)+w.count(queue.Failed) == n })
+			w.until("Discord and Langfuse were asked, and it is said", s.Log.String, func() bool {
+				return o.discord.Load() >= int64(len(session.discord)) && o.langfuse.Load() > asked && strings.Contains(s.Log.String(), session.said[len(session.said)-1])
 			})
 			s.askAll()
 			report(t, w.search()) // while the ledger is open

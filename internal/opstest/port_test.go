@@ -2,9 +2,10 @@ package opstest
 
 import (
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"davidcockson.com/runner/internal/peertest"
 )
 
 // TestAPortThatIsTakenEndsTheStart has another program listen on ops_listen: the
@@ -16,28 +17,12 @@ func TestAPortThatIsTakenEndsTheStart(t *testing.T) {
 	}
 	defer l.Close()
 	w := newWorld(t, echo, "RUNNER_OPS_LISTEN="+l.Addr().String())
-	out := new(log)
-	cmd := w.command("worker")
-	cmd.Stderr = out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	p := peertest.Start(t, w.command("worker"))
+	w.until("it ends", p.Log.String, p.Ended)
+	if code := p.Cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("it ended with %v, want exit code 1", p.Cmd.ProcessState)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	defer cmd.Process.Kill()
-	var end error
-	w.until("it ends", out.String, func() bool {
-		select {
-		case end = <-ended:
-			return true
-		default:
-			return false
-		}
-	})
-	if _, failed := end.(*exec.ExitError); !failed {
-		t.Errorf("it ended with %v", end)
-	}
-	if !strings.Contains(out.String(), "ops_listen") {
-		t.Errorf("it says:\n%s", out)
+	if !strings.Contains(p.Log.String(), "ops_listen") {
+		t.Errorf("it says:\n%s", p.Log)
 	}
 }

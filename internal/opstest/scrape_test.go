@@ -28,7 +28,7 @@ func jobs(s *server) {
 		s.w.drop(fmt.Sprintf("well %d.md", i), textNote("echo", fmt.Sprintf("hello %d", i)))
 	}
 	s.w.drop("cut.md", textNote("cut", "some words that are cut half-way"))
-	s.w.until("all jobs end", s.log.String, func() bool { return s.w.count(queue.Completed) == 3 && s.w.count(queue.Failed) == 1 })
+	s.w.until("all jobs end", s.Log.String, func() bool { return s.w.count(queue.Completed) == 3 && s.w.count(queue.Failed) == 1 })
 }
 
 // TestPrometheusScrapesIt has a real Prometheus scrape a real worker.
@@ -54,7 +54,7 @@ func TestPrometheusScrapesIt(t *testing.T) {
 	}
 	for query, number := range want {
 		got := ""
-		w.until(query+" is "+number, func() string { return "it is " + got + "\n" + s.log.String() }, func() bool {
+		w.until(query+" is "+number, func() string { return "it is " + got + "\n" + s.Log.String() }, func() bool {
 			got = value(base, query)
 			return got == number
 		})
@@ -79,19 +79,7 @@ func prometheus(t *testing.T, program, address string) string {
 	if err := l.Close(); err != nil { // it takes no port of its own choice
 		t.Fatal(err)
 	}
-	out := new(log)
-	cmd := exec.Command(program, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(out)
-		}
-	})
+	peertest.Start(t, exec.Command(program, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+listen))
 	return "http://" + listen
 }
 

@@ -13,47 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
+	"davidcockson.com/runner/internal/peertest"
 	"davidcockson.com/runner/internal/queue"
 )
 
-// patience bounds a wait for something that happens at once unless it is broken.
-const patience = time.Minute
-
-var binDir string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "opstest")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binDir = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// build builds the program in the way of this test binary, so that most of it is
-// in Go's cache.
-var build = sync.OnceValues(func() (string, error) {
-	binary := filepath.Join(binDir, "runner")
-	args := []string{"build", "-buildvcs=false", "-o", binary}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "davidcockson.com/runner/cmd/runner")...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
-	}
-	return binary, nil
-})
+func TestMain(m *testing.M) { os.Exit(peertest.Main(m)) }
 
 // world is a vault, a state folder and a configuration.
 type world struct {
@@ -67,11 +34,7 @@ type world struct {
 // newWorld writes a configuration of a vault, a state folder and further lines.
 func newWorld(t *testing.T, further string, env ...string) *world {
 	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, binary: binary, vault: filepath.Join(t.TempDir(), "vault"), state: filepath.Join(t.TempDir(), "state"),
+	w := &world{t: t, binary: peertest.Build(t), vault: filepath.Join(t.TempDir(), "vault"), state: filepath.Join(t.TempDir(), "state"),
 		config: filepath.Join(t.TempDir(), "runner.yaml"), env: env}
 	for _, folder := range queue.Folders() {
 		if err := os.MkdirAll(filepath.Join(w.vault, folder), 0o755); err != nil {
@@ -87,7 +50,7 @@ func newWorld(t *testing.T, further string, env ...string) *world {
 
 func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(w.binary, append(args, "--config", w.config)...)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "RUNNER_") }), w.env...)
+	cmd.Env = peertest.Environ(w.env...)
 	return cmd
 }
 
@@ -121,53 +84,20 @@ func (w *world) count(folder string) int {
 
 // server is the program at work.
 type server struct {
-	w     *world
-	cmd   *exec.Cmd
-	url   string // of metrics and health
-	log   *log
-	ended chan struct{}
-}
-
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	*peertest.Process
+	w   *world
+	url string // of metrics and health
 }
 
 // serve starts a worker and waits until it serves metrics and health.
 func (w *world) serve() *server {
 	w.t.Helper()
-	s := &server{w: w, cmd: w.command("worker"), log: new(log), ended: make(chan struct{})}
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	go func() {
-		_ = s.cmd.Wait() // ProcessState tells
-		close(s.ended)
-	}()
-	w.t.Cleanup(func() {
-		s.cmd.Process.Kill()
-		<-s.ended
-	})
-	w.until("it serves metrics and health", s.log.String, func() bool {
-		select {
-		case <-s.ended:
-			w.t.Fatalf("it ended:\n%s", s.log)
-		default:
+	s := &server{Process: peertest.Start(w.t, w.command("worker")), w: w}
+	w.until("it serves metrics and health", s.Log.String, func() bool {
+		if s.Ended() {
+			w.t.Fatalf("it ended:\n%s", s.Log)
 		}
-		address := addressIn(s.log.String())
+		address := addressIn(s.Log.String())
 		s.url = "http://" + address
 		return address != ""
 	})
@@ -190,21 +120,11 @@ func addressIn(text string) string {
 	return ""
 }
 
-// stop stops the program as a service manager does.
+// stop stops the program and keeps what it said.
 func (s *server) stop() {
 	s.w.t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		s.w.t.Fatal(err)
-	}
-	select {
-	case <-s.ended:
-	case <-time.After(patience):
-		s.w.t.Fatalf("it does not stop:\n%s", s.log)
-	}
-	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
-		s.w.t.Errorf("it ended with %d:\n%s", code, s.log)
-	}
-	s.w.made.WriteString(s.log.String())
+	s.Terminate()
+	s.w.made.WriteString(s.Log.String())
 }
 
 // get asks one of its pages.
@@ -219,7 +139,7 @@ func (s *server) get(path string) (int, string) {
 }
 
 func fetch(url string) (int, string, error) {
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: peertest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
 		return 0, "", err
@@ -232,15 +152,5 @@ func fetch(url string) (int, string, error) {
 // until waits for a condition; state is shown if it never holds.
 func (w *world) until(what string, state func() string, cond func() bool) {
 	w.t.Helper()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	guard := time.NewTimer(patience)
-	defer guard.Stop()
-	for !cond() {
-		select {
-		case <-look.C:
-		case <-guard.C:
-			w.t.Fatalf("never: %s\n%s", what, state())
-		}
-	}
+	peertest.Until(w.t, what, state, cond)
 }

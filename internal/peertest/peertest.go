@@ -1,8 +1,10 @@
 // Package peertest says what a test may count on around it: the peers, which are
-// other programs such as Syncthing, and how long it may go on.
+// other programs such as Syncthing or the product itself, and how long it may go on.
 //
 // A test whose peer is absent skips itself with the reason, and make test names
 // it at its end. With CI=true an absent peer is a failure. Tests install nothing.
+// The product is built by the test that runs it. A process that was started does
+// not outlive its test.
 //
 // How often a test repeats what it does at random is bounded by RUNNER_SOAK, for
 // which make test takes SOAK. Only tests import this package.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -38,7 +39,7 @@ type Error struct {
 	// Reason is what happened, for the owner to read: it holds no secret, no URL
 	// and no path of the server.
 	Reason string
-	// Advice is what the owner can do, "" where there is nothing to say.
+	// Advice is what the owner can do, "" where the kind says it all; see Advise.
 	Advice string
 	// Sent says that the server may have begun to work, and to bill.
 	Sent bool
@@ -48,12 +49,59 @@ type Error struct {
 	Cause error
 }
 
-// Error names provider, model and reason, as one line.
+// Error names provider, model and reason, as one line. Where no provider is to blame
+// it is the reason alone.
 func (e *Error) Error() string {
+	if e.Provider == "" {
+		return e.Reason
+	}
 	if e.Model == "" {
 		return fmt.Sprintf("%s: %s", e.Provider, e.Reason)
 	}
 	return fmt.Sprintf("%s (%s): %s", e.Provider, e.Model, e.Reason)
+}
+
+// Advise is what the owner can do: Advice, or where there is none what helps against
+// the kind.
+func (e *Error) Advise() string { return cmp.Or(e.Advice, e.Kind.Advice()) }
+
+// Advice is what the owner can do about a kind of failure of which no more is known.
+func (k Kind) Advice() string {
+	switch k {
+	case Unreachable:
+		return "check that the host is awake, and the provider's url"
+	case Busy:
+		return "retry later: the server has no room now"
+	case Gateway:
+		return "look at what stands in front of the model's server, then retry"
+	case Auth:
+		return "check the provider's key, and what it may do"
+	case NoModel:
+		return "name a model that the provider has, or install this one there"
+	case Refused:
+		return "change what the server refuses in the note or the config, then retry"
+	case TooLong:
+		return "shorten the prompt, or choose a model with a larger context"
+	case Failed:
+		return "look at the server's own log or status page, then retry"
+	case Timeout:
+		return "raise that deadline if the host needs longer, then retry"
+	case Cut:
+		return "raise max_tokens, or ask for less in one answer"
+	case Empty:
+		return "word the prompt differently, raise max_tokens, or choose another model"
+	case Unfinished:
+		return "retry; if it happens again, look at the server and at what stands in front of it"
+	case Unread:
+		return "shorten the prompt, or choose a model with a larger context"
+	case Blocked:
+		return "word the prompt differently, or ask another provider by name"
+	case Malformed:
+		return "check that the provider's url and kind are those of this server, then retry"
+	case Cancelled:
+		return "retry if it is still wanted"
+	}
+	return "look at the log for more, then retry"
 }
 
 // Unwrap returns the cause.

@@ -44,6 +44,17 @@ func (a *Arbiter) Slow(provider string, until time.Time, reason string) {
 	})
 }
 
+// Slowed is until when the named provider's places are given to nobody, and why; the
+// zero time while they are given out.
+func (a *Arbiter) Slowed(provider string) (until time.Time, reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l, ok := a.lines[provider]; ok && l.slow != nil {
+		return l.slow.until, l.slow.reason
+	}
+	return time.Time{}, ""
+}
+
 // lift ends a slow time. The caller holds the lock.
 func (a *Arbiter) lift(l *line) {
 	if l.slow == nil {

@@ -18,35 +18,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"davidcockson.com/runner/internal/peertest"
 )
 
-// until polls for a condition. It guards against hangs alone.
-func until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+func TestMain(m *testing.M) { os.Exit(peertest.Main(m)) }
 
 // pair is the owner's device and the worker's machine.
 type pair struct {
 	t             *testing.T
 	device, host  *syncthing
 	binary, conf  string
-	worker        *exec.Cmd
-	log           bytes.Buffer
 	jobs          []string // the marker of each job that must be answered once
 	neverAnswered []string // what must never be asked
 	held          []string // the notes that must be shown as held or a duplicate
@@ -54,12 +38,7 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	program := peertest.Need(t, "syncthing")
-	p := &pair{t: t, binary: filepath.Join(t.TempDir(), "runner")}
-	build := exec.Command("go", "build", "-o", p.binary, "davidcockson.com/runner/cmd/runner")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	p := &pair{t: t, binary: peertest.Build(t)}
 	p.device, p.host = newSyncthing(t, program, "device"), newSyncthing(t, program, "host")
 	// One dials and one listens: two that dial at once may wait 20 s for each other.
 	p.device.dial, p.host.dial = "tcp://"+p.device.listen, "dynamic"
@@ -72,15 +51,21 @@ func newPair(t *testing.T) *pair {
 	p.runner("init")
 	p.device.start(program, p.host)
 	p.host.start(program, p.device)
-	until(t, "the peers are connected", func() bool { return p.device.connected(p.host) && p.host.connected(p.device) })
-	until(t, "the folders are on the device", func() bool { return p.device.has("_queue") && p.device.has("_failed") })
+	peertest.Until(t, "the peers are connected", nil, func() bool { return p.device.connected(p.host) && p.host.connected(p.device) })
+	peertest.Until(t, "the folders are on the device", nil, func() bool { return p.device.has("_queue") && p.device.has("_failed") })
 	return p
+}
+
+func (p *pair) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(p.binary, append(args, "--config", p.conf)...)
+	cmd.Env = peertest.Environ()
+	return cmd
 }
 
 // runner runs a command of the binary and returns what it prints.
 func (p *pair) runner(args ...string) []byte {
 	p.t.Helper()
-	cmd := exec.Command(p.binary, append(args, "--config", p.conf)...)
+	cmd := p.command(args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -101,7 +86,7 @@ func (p *pair) note(frontmatter, marker, more string) string {
 // leaves waits until a note has come to the worker's machine and was claimed.
 func (p *pair) leaves(name string) {
 	p.t.Helper()
-	until(p.t, name+" is claimed", func() bool { return p.claimed(name) })
+	peertest.Until(p.t, name+" is claimed", nil, func() bool { return p.claimed(name) })
 }
 
 func (p *pair) claimed(name string) bool {
@@ -153,7 +138,7 @@ func (p *pair) converge() {
 			p.differences()
 		}
 	})
-	until(p.t, "both vaults are the same", func() bool {
+	peertest.Until(p.t, "both vaults are the same", nil, func() bool {
 		return p.device.idle() && p.host.idle() && maps.Equal(p.tree(p.device), p.tree(p.host))
 	})
 }
@@ -177,8 +162,7 @@ func (p *pair) differences() {
 func TestPair(t *testing.T) {
 	rounds := peertest.Soak(t, 40, 200) / 8
 	p := newPair(t)
-	p.worker = exec.Command(p.binary, "worker", "--config", p.conf)
-	run(t, p.worker, &p.log)
+	worker := peertest.Start(t, p.command("worker"))
 	for round := range rounds {
 		if round%2 == 0 {
 			p.linked(round)
@@ -191,15 +175,9 @@ func TestPair(t *testing.T) {
 		return
 	}
 	// Nothing that is held may run after a restart.
-	if err := p.worker.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.worker.Wait(); err != nil {
-		t.Fatalf("the worker's stop: %v", err)
-	}
+	worker.Terminate()
 	before := p.tree(p.host)
-	p.worker = exec.Command(p.binary, "worker", "--config", p.conf)
-	run(t, p.worker, new(bytes.Buffer))
+	peertest.Start(t, p.command("worker"))
 	p.drop("last.md", "", "the last job")
 	p.jobs = append(p.jobs, "the last job")
 	p.leaves("last.md")
@@ -259,7 +237,7 @@ func (p *pair) severed(round int) {
 	for i := range 3 {
 		p.drop(names[i], "", markers[i])
 	}
-	until(p.t, "they are on the worker's machine", func() bool {
+	peertest.Until(p.t, "they are on the worker's machine", nil, func() bool {
 		return p.host.has("_queue/"+conflict) && !slices.ContainsFunc(names[:3], func(n string) bool { return !p.host.has("_queue/"+n) && !p.claimed(n) })
 	})
 	p.host.cut(p.device)
@@ -291,9 +269,9 @@ func (p *pair) severed(round int) {
 func (p *pair) check() {
 	t := p.t
 	t.Helper()
-	until(t, "every job is answered", func() bool { return len(p.outputs()) >= len(p.jobs) && len(p.listed("active")) == 0 })
+	peertest.Until(t, "every job is answered", nil, func() bool { return len(p.outputs()) >= len(p.jobs) && len(p.listed("active")) == 0 })
 	for _, name := range p.held {
-		until(t, name+" is shown as held", func() bool { return p.listed("held duplicate")[name] != "" })
+		peertest.Until(t, name+" is shown as held", nil, func() bool { return p.listed("held duplicate")[name] != "" })
 	}
 	p.converge()
 	held := p.listed("held duplicate")

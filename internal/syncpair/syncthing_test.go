@@ -1,7 +1,6 @@
 package syncpair
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"davidcockson.com/runner/internal/peertest"
 )
 
 // syncthing is one peer: a process with a home of its own, on loopback alone.
@@ -25,8 +26,6 @@ type syncthing struct {
 	id           string
 	listen, rest string
 	dial         string // where the other peer finds it
-	log          bytes.Buffer
-	cmd          *exec.Cmd
 }
 
 const apiKey = "only-for-this-test"
@@ -87,36 +86,9 @@ func (s *syncthing) start(program string, other *syncthing) {
 	if err := os.WriteFile(filepath.Join(s.home, "config.xml"), []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd = exec.Command(program, "serve", "--home="+s.home, "--no-browser", "--no-restart", "--no-upgrade", "--no-default-folder")
-	run(s.t, s.cmd, &s.log)
-}
-
-// run starts a process, with those that it starts a group of its own, which ends
-// with the test.
-func run(t *testing.T, cmd *exec.Cmd, log *bytes.Buffer) {
-	t.Helper()
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if cmd.ProcessState == nil {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			_ = cmd.Wait()
-		}
-		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(cmd.Path), tail(log.String()))
-		}
-	})
-}
-
-func tail(s string) string {
-	if len(s) > 4000 {
-		return "…" + s[len(s)-4000:]
-	}
-	return s
+	cmd := exec.Command(program, "serve", "--home="+s.home, "--no-browser", "--no-restart", "--no-upgrade", "--no-default-folder")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it starts processes of its own
+	peertest.Start(s.t, cmd)
 }
 
 // call asks the REST interface; into may be nil.
@@ -170,7 +142,7 @@ func (s *syncthing) cut(other *syncthing) {
 	if err := s.call(http.MethodPost, "/rest/system/pause", url.Values{"device": {other.id}}, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	until(s.t, "the link is cut", func() bool { return !s.connected(other) })
+	peertest.Until(s.t, "the link is cut", nil, func() bool { return !s.connected(other) })
 }
 
 func (s *syncthing) heal(other *syncthing) {
@@ -178,7 +150,7 @@ func (s *syncthing) heal(other *syncthing) {
 	if err := s.call(http.MethodPost, "/rest/system/resume", url.Values{"device": {other.id}}, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	until(s.t, "the link is healed", func() bool { return s.connected(other) })
+	peertest.Until(s.t, "the link is healed", nil, func() bool { return s.connected(other) })
 }
 
 // write makes or replaces a file of the vault as an editor does, in place.

@@ -157,14 +157,19 @@ const (
 	endTime    = 5 * time.Second // for requests under way when the server stops
 )
 
-// Serve serves the control room until ctx ends, then tells the event streams and
-// lets other requests finish. It takes the listener over.
+// Serve serves the control room, once the chat is ready, until ctx ends; then it
+// tells the event streams and lets other requests finish. It takes the listener over.
 func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{Handler: a.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(a.o.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.watch(ctx) })
 	group.Go(func() error {
+		select {
+		case <-a.o.Chat.Ready():
+		case <-ctx.Done():
+			return l.Close()
+		}
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
@@ -183,9 +188,14 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	return group.Wait()
 }
 
-// bounded limits what a request may send.
+// bounded limits what a request may send, and of which type, whether its route reads
+// it or not.
 func (a *App) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := overBounds(r); f != nil {
+			a.fail(w, r, f)
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})

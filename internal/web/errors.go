@@ -50,7 +50,7 @@ func asFault(err error) (f *fault, logged bool) {
 	case errors.As(err, &bad):
 		return &fault{http.StatusUnprocessableEntity, bad.Error(), bad.Key}, false
 	case errors.As(err, &large):
-		return &fault{Status: http.StatusRequestEntityTooLarge, Text: "the request is larger than 1 MiB"}, false
+		return tooLarge(), false
 	case errors.Is(err, history.ErrUnknown):
 		return &fault{Status: http.StatusNotFound, Text: "there is no such conversation"}, false
 	case errors.Is(err, history.ErrDeleted):
@@ -179,7 +179,31 @@ func readForm(r *http.Request, v any, fill func(get func(string) string)) error 
 		fill(r.PostForm.Get)
 		return nil
 	}
+	return wrongType()
+}
+
+func tooLarge() *fault {
+	return &fault{Status: http.StatusRequestEntityTooLarge, Text: "the request is larger than 1 MiB"}
+}
+
+func wrongType() *fault {
 	return &fault{Status: http.StatusUnsupportedMediaType, Text: "send application/json or application/x-www-form-urlencoded"}
+}
+
+// overBounds says what is wrong with the body of a request before it is read, nil for
+// nothing.
+func overBounds(r *http.Request) *fault {
+	if r.ContentLength == 0 || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case err != nil || kind != "application/json" && kind != "application/x-www-form-urlencoded":
+		return wrongType()
+	case r.ContentLength > maxBody:
+		return tooLarge()
+	}
+	return nil
 }
 
 // ended says that an error is only the end of its request.

@@ -43,7 +43,7 @@ func TestTheQueueShowsEachJobWithItsReasonFirst(t *testing.T) {
 	}
 
 	waiting := d.id("waiting")
-	waiting.says("Needs you", "held a call may have been billed", "Run", "Discard", "the prompt is missing", "waits until tomorrow", "priority 5", "Not before")
+	waiting.says("Needs you", "held a call may have been billed", "Run", "Discard", "the prompt is missing", "waits until tomorrow", "priority 5")
 	links := waiting.links()
 	for _, want := range []string{"/queue/jobs/h1/retry", "/queue/jobs/h1/cancel", "/queue/jobs/again%20&%20again%3F.md/retry", "/queue/jobs/again%20&%20again%3F.md/cancel",
 		"/queue/jobs/plan.sync-conflict-20261124-120000-ABC.md/cancel", "/queue/jobs/half.md/cancel", "/queue/jobs/later.md/cancel"} {

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"net/http"
 	"strconv"
 	"time"
@@ -59,14 +60,13 @@ func (s *sse) begin(id uint64, name string) {
 	s.buf = append(append(append(s.buf, "event: "...), name...), "\ndata: "...)
 }
 
-// piece adds an event as event would with a spoken of this turn and text, which is
-// what one piece after another says. It is most of what is ever sent, and leaves no
-// garbage.
-func (s *sse) piece(id uint64, name string, turn int, texts ...string) {
+// piece adds an event as event would with a spoken of this turn and of these texts
+// as one. It is most of what is ever sent, and leaves no garbage.
+func (s *sse) piece(id uint64, name string, turn int, texts iter.Seq[string]) {
 	s.begin(id, name)
 	s.buf = strconv.AppendInt(append(s.buf, `{"turn":`...), int64(turn), 10)
 	s.buf = append(s.buf, `,"text":"`...)
-	for _, text := range texts {
+	for text := range texts {
 		s.buf = appendEscaped(s.buf, text)
 	}
 	s.buf = append(s.buf, "\"}\n\n"...)
@@ -143,8 +143,12 @@ func (s *sse) flush() error {
 		err = s.rc.Flush()
 	}
 	s.buf = s.buf[:0]
-	if cap(s.buf) > keptBuffer { // a thousand streams shall not keep what one event took
+	return err
+}
+
+// rest gives back what a large event took, before a silence.
+func (s *sse) rest() {
+	if cap(s.buf) > keptBuffer {
 		s.buf = nil
 	}
-	return err
 }

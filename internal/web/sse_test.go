@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -19,7 +20,7 @@ func FuzzPieceIsWhatJSONSays(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
 		var s sse
-		s.piece(42, "text", 7, one, two)
+		s.piece(42, "text", 7, slices.Values([]string{one, two}))
 		lines := strings.Split(string(s.buf), "\n")
 		if len(lines) != 5 || lines[0] != "id: 42" || lines[1] != "event: text" || lines[3] != "" || lines[4] != "" {
 			t.Fatalf("the event is %q", s.buf)
@@ -29,7 +30,7 @@ func FuzzPieceIsWhatJSONSays(f *testing.F) {
 			t.Fatalf("%v: %s", err, lines[2])
 		}
 		if want := (spoken{Turn: 7, Text: valid(one) + valid(two)}); got != want {
-			t.Errorf("it says %+q, want %+q", got, want)
+			t.Errorf("it says %+v, want %+v", got, want)
 		}
 	})
 }

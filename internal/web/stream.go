@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net/http"
 	"strconv"
 	"sync"
@@ -70,9 +71,11 @@ func (s *streams) enter(who access.Identity) (leave func(), err error) {
 // spoken is the data of the events of an answer.
 type spoken struct {
 	// Turn is the message's number in its conversation, from 1.
-	Turn  int             `json:"turn,omitempty"`
-	Text  string          `json:"text,omitempty"`
-	Phase provider.Phase  `json:"phase,omitempty"`
+	Turn  int            `json:"turn,omitempty"`
+	Text  string         `json:"text,omitempty"`
+	Phase provider.Phase `json:"phase,omitempty"`
+	// Since is when the phase began, for a reader that came later.
+	Since time.Time       `json:"since,omitzero"`
 	Usage *provider.Usage `json:"usage,omitempty"`
 	End   string          `json:"end,omitempty"`
 	// HTML is the turn as a page shows it, for pages alone.
@@ -136,6 +139,7 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 		if out.flush() != nil {
 			return nil
 		}
+		out.rest()
 		select {
 		case <-more:
 		case <-wake[0]:
@@ -172,8 +176,8 @@ type talk struct {
 	reader *live.Reader // of the answer under way, nil for none
 	opened <-chan struct{}
 	told   bool // that nothing runs
+	late   bool // what comes next may have happened before the reader came
 	turn   int
-	texts  []string // room for pieces that go together
 }
 
 // write adds what is new, and returns a channel that is closed when there may be
@@ -199,7 +203,7 @@ func (t *talk) write(ctx context.Context) (<-chan struct{}, error) {
 			if t.turn, err = t.a.lastTurn(ctx, t.id); err != nil {
 				return nil, err
 			}
-			t.reader, t.told = reader, true
+			t.reader, t.told, t.late = reader, true, true
 		}
 		items, more, err := t.reader.Take()
 		switch {
@@ -214,7 +218,21 @@ func (t *talk) write(ctx context.Context) (<-chan struct{}, error) {
 		if err := t.items(ctx, items); err != nil {
 			return nil, err
 		}
+		t.late = false
 	}
+}
+
+// since is when a phase began, for a reader that comes late; zero for one that sees
+// it begin.
+func (t *talk) since(phase provider.Phase) time.Time {
+	if t.late {
+		for _, s := range t.a.o.Hub.Running() {
+			if s.Topic == chat.Topic(t.id) && s.Phase == phase {
+				return s.PhaseSince
+			}
+		}
+	}
+	return time.Time{}
 }
 
 // idle tells a reader once that no answer is under way, and shows a page the last
@@ -261,7 +279,7 @@ func (t *talk) items(ctx context.Context, items []live.Item) error {
 			err = t.say(items[i:i+n], retold)
 			i += n - 1
 		case e.Kind == provider.PhaseEvent:
-			t.out.event(id, "phase", spoken{Turn: t.turn, Phase: e.Phase, Text: e.Text})
+			t.out.event(id, "phase", spoken{Turn: t.turn, Phase: e.Phase, Text: e.Text, Since: t.since(e.Phase)})
 		case e.Kind == provider.UsageEvent:
 			t.out.event(id, "usage", spoken{Turn: t.turn, Usage: e.Usage})
 		case e.Kind == provider.EndEvent:
@@ -300,12 +318,10 @@ func (t *talk) say(items []live.Item, retold bool) error {
 	last := items[len(items)-1]
 	kind := string(last.Event.Kind)
 	if len(items) > 1 {
-		t.texts = t.texts[:0]
-		for _, it := range items {
-			t.texts = append(t.texts, it.Event.Text)
-		}
-		t.out.piece(last.ID, kind, t.turn, t.texts...)
-		clear(t.texts)
+		t.out.piece(last.ID, kind, t.turn, func(yield func(string) bool) {
+			for i := 0; i < len(items) && yield(items[i].Event.Text); i++ {
+			}
+		})
 		return t.out.flushAt(portion)
 	}
 	text := last.Event.Text
@@ -314,12 +330,14 @@ func (t *talk) say(items []live.Item, retold bool) error {
 		for n > portion-utf8.UTFMax && !utf8.RuneStart(text[n]) {
 			n--
 		}
-		t.out.piece(0, kind, t.turn, text[:n])
+		t.out.piece(0, kind, t.turn, one(text[:n]))
 		if err := t.out.flush(); err != nil {
 			return err
 		}
 		text = text[n:]
 	}
-	t.out.piece(last.ID, kind, t.turn, text)
+	t.out.piece(last.ID, kind, t.turn, one(text))
 	return t.out.flushAt(portion)
 }
+
+func one(text string) iter.Seq[string] { return func(yield func(string) bool) { yield(text) } }

@@ -128,7 +128,7 @@ func (a *asker) take(ctx context.Context, name string, sink provider.Sink) (func
 	if place, ok := a.w.o.Arbiter.TryAcquire(name, provider.Batch, a.row.ID); ok {
 		return place.Release, nil
 	}
-	sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting})
+	sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting, Text: a.w.placeReason(name)})
 	place, err := a.w.o.Arbiter.Acquire(ctx, name, provider.Batch, a.row.ID)
 	if err != nil {
 		return nil, err

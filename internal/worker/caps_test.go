@@ -156,3 +156,24 @@ func TestCapsOfOneJob(t *testing.T) {
 		})
 	}
 }
+
+func TestAJobOverItsOwnCapFailsAlsoWhenTheDayIsUsedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		costs(r.models["davas"], time.Second)
+		r.change = paid(ledger.Caps{DayTokens: limit(120), JobTokens: limit(150)})
+		r.drop("a.md", short100("alpha"))
+		s := r.start()
+		defer s.stop()
+		r.until("the day is used up", func() bool { return r.in(queue.Completed, "a.md") && s.settled() })
+		r.drop("small.md", short100("beta"))
+		r.drop("large.md", "---\njob_type: text\nmax_tokens: 1000\n---\ngamma\n")
+		r.until("the large one fails", func() bool { return r.in(queue.Failed, "large.md") })
+		if text := r.text(queue.Failed, "large.md"); !strings.Contains(text, "not asked: caps.job_tokens is 150 tokens") || !strings.Contains(text, "What to do: raise the cap") {
+			t.Errorf("the note:\n%s", text)
+		}
+		if j := s.listed("small.md"); !strings.HasPrefix(j.Reason, "waits until midnight: caps.day_tokens is 120: 120 spent") {
+			t.Errorf("the small one is listed as %q", j.Reason)
+		}
+	})
+}

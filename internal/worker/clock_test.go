@@ -73,30 +73,38 @@ func TestAClockThatIsSetMakesNoDouble(t *testing.T) {
 	}
 }
 
-// TestAClockThatIsSetMovesNoClaim sets the clock while a job waits for its next
-// attempt, before a restart and after: it runs once, when its host is there.
+// TestAClockThatIsSetMovesNoClaim sets the clock while a job that was put back waits
+// for its host: it runs once, when its host was asked again, or after a restart.
 func TestAClockThatIsSetMovesNoClaim(t *testing.T) {
 	for _, d := range []time.Duration{-time.Hour, 24 * time.Hour} {
-		t.Run(fmt.Sprintf("by %s", d), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
-				p := &peer{rig: r, session: r.start()}
-				p.refusesOnce()
-				p.sends(queued("a.md"), textNote(sea), time.Minute)
-				p.until("put back", func() bool { return r.models["davas"].asked(sea) == 1 && r.in(queue.Waiting, "a.md") })
-				p.jump(d)
-				p.wait(30 * time.Second)
-				if n := r.models["davas"].asked(sea); n != 1 {
-					t.Errorf("asked %d times within a minute", n)
-				}
-				p.stop()
-				p.session = r.start()
-				p.ended(queue.Completed, "a.md")
-				p.stop()
-				if n := r.models["davas"].asked(sea); n != 2 {
-					t.Errorf("asked %d times", n)
-				}
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("by %s, with a restart %v", d, restart), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t)
+					p := &peer{rig: r, session: r.start()}
+					p.refusesOnce()
+					p.sends(queued("a.md"), textNote(sea), time.Minute)
+					p.until("put back", func() bool { return r.models["davas"].asked(sea) == 1 && r.in(queue.Waiting, "a.md") })
+					p.jump(d)
+					p.wait(30 * time.Second)
+					if n := r.models["davas"].asked(sea); n != 1 {
+						t.Errorf("asked %d times within a minute", n)
+					}
+					if restart {
+						p.stop()
+						p.session = r.start()
+					}
+					began := time.Now()
+					p.ended(queue.Completed, "a.md")
+					if took := time.Since(began); took > askAgain {
+						t.Errorf("it ran %s later", took)
+					}
+					p.stop()
+					if n := r.models["davas"].asked(sea); n != 2 {
+						t.Errorf("asked %d times", n)
+					}
+				})
 			})
-		})
+		}
 	}
 }

@@ -44,7 +44,7 @@ func (w *Worker) dispatch(ctx, jobs context.Context, now time.Time, all bool) {
 			var ok bool
 			if p.place, ok = w.o.Arbiter.TryAcquire(h.Name, provider.Batch, it.Name); !ok {
 				full[h.Name] = true
-				w.shows(it, "waits for a place at "+h.Name)
+				w.shows(it, w.placeReason(h.Name))
 				continue
 			}
 		}
@@ -98,6 +98,9 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 		return &pick{item: it}
 	}
 	if h.Paid && w.capped != "" {
+		if end := w.overCap(ctx, h, it); end != nil {
+			return &pick{item: it, end: end}
+		}
 		w.shows(it, capReason(w.capped))
 		return nil
 	}
@@ -120,6 +123,16 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 		return nil
 	}
 	return &pick{item: it}
+}
+
+// placeReason is why a note waits that has no place at a provider: others have them,
+// or the provider asked for a pause.
+func (w *Worker) placeReason(name string) string {
+	until, why := w.o.Arbiter.Slowed(name)
+	if until.IsZero() {
+		return "waits for a place at " + name
+	}
+	return fmt.Sprintf("waits until %s for %s, which asks for a pause: %s", until.In(w.o.Location).Format("15:04:05"), name, why)
 }
 
 // shows sets why a note waits, and keeps whether it was matched.

@@ -21,6 +21,7 @@ type ending struct {
 	at    position
 	end   ledger.End
 	event job.Event
+	held  []job.StepResult // what the note named by end.Partial holds
 }
 
 // complete makes a result durable and ends the job: the output note first, then
@@ -42,15 +43,16 @@ func (w *Worker) complete(ctx context.Context, row ledger.Row, spec job.Spec, re
 		return
 	}
 	row.Output = path
-	w.completed(ctx, row, "", r)
+	w.completed(ctx, row, result.Steps, r)
 }
 
-// completed writes down that the output is durable, and settles the note.
-func (w *Worker) completed(ctx context.Context, row ledger.Row, reason string, r *outcome) {
+// completed writes down that the output, which holds the given steps, is durable,
+// and settles the note.
+func (w *Worker) completed(ctx context.Context, row ledger.Row, held []job.StepResult, r *outcome) {
 	now := time.Now()
 	from := row.State
-	row.State, row.Reason, row.Ended = job.Completed, reason, now
-	if err := w.o.Ledger.Complete(ctx, row.Ref(), from, row.Output, reason, now, w.ping(ctx, row)); err != nil {
+	row.State, row.Reason, row.Ended = job.Completed, "", now
+	if err := w.o.Ledger.Complete(ctx, row.Ref(), from, row.Output, "", now, w.ping(ctx, row, held)); err != nil {
 		w.o.Log.Error("complete", "job", row.ID, "error", err)
 		r.repair = row.ID
 		return
@@ -66,18 +68,19 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 	keep := context.WithoutCancel(ctx)
 	e := ask.AsError(err)
 	sent := e != nil && e.Sent
+	ends := func(event job.Event, end ledger.End) {
+		w.endKept(keep, row, spec, result, event, end, r)
+	}
 	var record *recordError
 	var limit limitError
 	var capped *ledger.CapError
+	var bad *note.Error
 	switch {
 	case errors.As(err, &capped) && capped.Scope == ledger.DayCap:
 		r.capped = capped
 		w.putBack(keep, row, capReason(capped.Reason), nextProvider(result, spec), r)
-		return
 	case errors.As(err, &capped):
-		w.end(keep, row, ledger.End{Reason: "not asked: " + capped.Reason, Advice: "raise the cap in the config, or ask for less with max_tokens",
-			Partial: w.partial(keep, row, spec, result, capped.Reason)}, job.Fail, r)
-		return
+		ends(job.Fail, capEnd(capped))
 	case errors.As(err, &record):
 		w.o.Log.Error("the ledger failed in mid-job", "job", row.ID, "error", err)
 		r.ledgerErr = err
@@ -86,46 +89,48 @@ func (w *Worker) failed(ctx context.Context, row ledger.Row, spec job.Spec, resu
 			return
 		}
 		r.repair = row.ID // looking again finds what to do
-		return
 	case errors.Is(cause, errCancelled):
-		w.end(keep, row, ledger.End{Reason: "cancelled by its owner", Partial: w.partial(keep, row, spec, result, "cancelled by its owner")}, job.Cancel, r)
-		return
+		ends(job.Cancel, ledger.End{Reason: "cancelled by its owner"})
 	case errors.Is(cause, errNoteGone):
-		w.end(keep, row, ledger.End{Reason: "note gone: it vanished from " + queue.Active + " while it ran",
-			Partial: w.partial(keep, row, spec, result, "its note is gone")}, job.Fail, r)
-		return
+		ends(job.Fail, ledger.End{Reason: noteGone + ": it vanished from " + queue.Active + " while it ran", Advice: adviceGone})
 	case errors.Is(cause, errStopping) && (!sent || !spec.RetryNever):
 		w.putBack(keep, row, "the worker stopped", "", r)
-		return
 	case errors.Is(cause, errStopping):
-		w.end(keep, row, ledger.End{Reason: "the worker stopped during a call that may have been billed, and the note says retry: never",
-			Advice:  "move the note back to " + queue.Waiting + " to ask again",
-			Partial: w.partial(keep, row, spec, result, "the worker stopped")}, job.Fail, r)
-		return
+		ends(job.Fail, ledger.End{Reason: "the worker stopped during a call that may have been billed, and the note says retry: never",
+			Advice: "move the note back to " + queue.Waiting + " to ask again"})
 	case errors.As(cause, &limit):
-		reason := fmt.Sprintf("the job took longer than %s, loading and waiting not counted", limit.limit)
-		w.end(keep, row, ledger.End{Reason: reason, Advice: "set a longer timeout in the note, or deadlines.job in the config",
-			Partial: w.partial(keep, row, spec, result, reason)}, job.Fail, r)
-		return
+		ends(job.Fail, ledger.End{Reason: fmt.Sprintf("the job took longer than %s, loading and waiting not counted", limit.limit),
+			Advice: "set a longer timeout in the note, or deadlines.job in the config"})
 	case e != nil && e.Kind == provider.Unreachable && w.patient(e.Provider):
 		r.unreachable, r.hostErr = e.Provider, e
 		w.putBack(keep, row, fmt.Sprintf("%s cannot be reached: %s", e.Provider, strings.TrimPrefix(e.Reason, "unreachable: ")), e.Provider, r)
-		return
+	case errors.As(err, &bad): // a link that leads nowhere
+		ends(job.Fail, ledger.End{Reason: bad.Error(), Advice: "mend the link in the note, then retry"})
+	case e != nil:
+		if e.Kind == provider.Unreachable {
+			r.unreachable, r.hostErr = e.Provider, e
+		}
+		ends(job.Fail, ledger.End{Reason: e.Error(), Advice: e.Advise()})
+	default:
+		ends(job.Fail, ledger.End{Reason: plainError(err), Advice: "look at the log for more, then retry"})
 	}
-	var bad *note.Error
-	if errors.As(err, &bad) { // a link that leads nowhere
-		w.end(keep, row, ledger.End{Reason: bad.Error(), Advice: "mend the link in the note, then retry"}, job.Fail, r)
-		return
+}
+
+// adviceGone is what can be done about a job whose note was deleted.
+const adviceGone = "nothing is made anew: to ask again, put a new note into " + queue.Waiting
+
+// capEnd is the end of a job that a cap forbids for good.
+func capEnd(e *ledger.CapError) ledger.End {
+	return ledger.End{Reason: "not asked: " + e.Reason, Advice: "raise the cap in the config, or ask for less with max_tokens"}
+}
+
+// endKept ends a job and keeps what had come of its answers.
+func (w *Worker) endKept(ctx context.Context, row ledger.Row, spec job.Spec, result job.Result, event job.Event, end ledger.End, r *outcome) {
+	e := ending{row: row, at: position{queue.Active, row.File}, end: end, event: event}
+	if e.end.Partial = w.partial(ctx, row, spec, result, end.Reason); e.end.Partial != "" {
+		e.held = result.Steps
 	}
-	if e != nil && e.Kind == provider.Unreachable {
-		r.unreachable, r.hostErr = e.Provider, e
-	}
-	end := ledger.End{Reason: plainError(err)}
-	if e != nil {
-		end.Reason, end.Advice = e.Error(), e.Advice
-	}
-	end.Partial = w.partial(keep, row, spec, result, end.Reason)
-	w.end(keep, row, end, job.Fail, r)
+	w.endAs(ctx, e, r)
 }
 
 // capReason is how a wait for the day's cap is shown.
@@ -195,31 +200,32 @@ func (w *Worker) moveBack(ctx context.Context, row ledger.Row, r *outcome) {
 	w.transition(row, queue.Active, queue.Waiting, row.Reason)
 }
 
-// end writes down that a job failed or was cancelled, and settles its note. If
-// the ledger cannot be written now, the ending is kept and tried again: without
-// it the job would be asked anew.
+// end ends a job that failed or was cancelled, whose note is in the active folder.
 func (w *Worker) end(ctx context.Context, row ledger.Row, end ledger.End, event job.Event, r *outcome) {
-	w.endAt(ctx, row, position{queue.Active, row.File}, end, event, r)
+	w.endAs(ctx, ending{row: row, at: position{queue.Active, row.File}, end: end, event: event}, r)
 }
 
-// endAt is end for a note that lies at a certain place.
-func (w *Worker) endAt(ctx context.Context, row ledger.Row, at position, end ledger.End, event job.Event, r *outcome) {
+// endAs writes down how a job ended, and settles its note. If the ledger cannot be
+// written now, the ending is kept and tried again: without it the job would be asked
+// anew.
+func (w *Worker) endAs(ctx context.Context, e ending, r *outcome) {
 	now := time.Now()
 	record := w.o.Ledger.Fail
-	if event == job.Cancel {
+	if e.event == job.Cancel {
 		record = w.o.Ledger.Cancel
 	}
-	before := row
-	row.State, _ = job.Next(row.State, event)
-	row.Reason, row.Advice, row.Partial, row.Output, row.Ended = end.Reason, end.Advice, end.Partial, "", now
-	end.Ping = w.ping(ctx, row)
-	if err := record(ctx, before.Ref(), before.State, end, now); err != nil {
+	row, end := e.row, e.end
+	row.State, _ = job.Next(row.State, e.event)
+	end.Unaccounted = strings.Join(describe(w.account(ctx, row, e.held), row.ID, row.Run, w.o.Location), "\n")
+	row.Reason, row.Advice, row.Partial, row.Unaccounted, row.Output, row.Ended = end.Reason, end.Advice, end.Partial, end.Unaccounted, "", now
+	end.Ping = w.ping(ctx, row, e.held)
+	if err := record(ctx, e.row.Ref(), e.row.State, end, now); err != nil {
 		w.o.Log.Error("end", "job", row.ID, "reason", end.Reason, "error", err)
-		r.repair, r.ending, r.ledgerErr = row.ID, &ending{row: before, at: at, end: end, event: event}, err
+		r.repair, r.ending, r.ledgerErr = row.ID, &e, err
 		return
 	}
 	w.ended(row)
-	w.settle(ctx, row, at, r)
+	w.settle(ctx, row, e.at, r)
 }
 
 // endWaiting ends a job that waits in the queue. Its note may have been edited
@@ -228,7 +234,7 @@ func (w *Worker) endWaiting(ctx context.Context, row ledger.Row, l queue.Loaded,
 	if l.Note != nil {
 		row.Hash = l.Hash
 	}
-	w.endAt(ctx, row, position{queue.Waiting, row.File}, end, event, r)
+	w.endAs(ctx, ending{row: row, at: position{queue.Waiting, row.File}, end: end, event: event}, r)
 }
 
 // sumOf names a file's bytes, "" where they were too many to read.
@@ -261,7 +267,7 @@ func (w *Worker) refuse(jobs context.Context, it *queue.Item, end ledger.End) {
 		}
 		row := ledger.Row{NoteID: item.Spec.ID, Name: item.Name, File: item.Name, State: job.Failed, Type: item.Spec.Type, Provider: item.Spec.Provider,
 			Model: item.Spec.Model, Title: item.Spec.Title, Reason: end.Reason, Advice: end.Advice, FirstSeen: item.FirstSeen, Ended: time.Now()}
-		end.Ping = w.ping(ctx, row)
+		end.Ping = w.ping(ctx, row, nil)
 		switch {
 		case l.Info.Inode == 0:
 			return nil // gone, or it cannot be read: the scanner looks again

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"davidcockson.com/runner/internal/ask"
+	"davidcockson.com/runner/internal/provider"
 )
 
 // host is what the poller knows of a provider's server.
@@ -17,6 +18,8 @@ type host struct {
 	since  time.Time // when state began
 	asked  time.Time // when it was last asked, or answered a call
 	reason string    // why it is down
+	// away is since when the ledger knows it to be down, zero if it does not.
+	away   time.Time
 	asking bool
 	// listed are the models that it offers, where the config names none.
 	listed   []string
@@ -98,11 +101,58 @@ func (w *Worker) heard(h *host, err error) {
 	}
 	if state != h.state {
 		h.since = now
+		if state == down && !h.away.IsZero() {
+			h.since = h.away // an earlier process saw it go
+		}
+		w.rememberAway(h, state)
 		if h.state != unknown || state == down {
 			w.o.Log.Info("host", "provider", h.Name, "from", string(h.state), "to", string(state), "reason", reason)
 		}
 	}
 	h.state, h.reason = state, reason
+}
+
+// awayKey begins the names under which the ledger knows since when a host is away.
+const awayKey = "unreachable since "
+
+// rememberAway has the ledger know since when a host is away, so that a restart does
+// not begin anew, and forget it when the host is back.
+func (w *Worker) rememberAway(h *host, state hostState) {
+	value := ""
+	switch {
+	case state == down && h.away.IsZero():
+		h.away = h.since
+		value = h.since.UTC().Format(time.RFC3339Nano)
+	case state == up && !h.away.IsZero():
+		h.away = time.Time{}
+	default:
+		return
+	}
+	if err := w.o.Ledger.SetMeta(context.Background(), awayKey+h.Name, value); err != nil {
+		w.o.Log.Error("remember since when a host is away", "provider", h.Name, "error", err)
+	}
+}
+
+// recallAway reads since when hosts are away that an earlier process could not reach.
+func (w *Worker) recallAway(ctx context.Context) error {
+	for _, h := range w.hosts {
+		value, err := w.o.Ledger.Meta(ctx, awayKey+h.Name)
+		if err != nil {
+			return err
+		}
+		if h.away, err = time.Parse(time.RFC3339Nano, value); err != nil {
+			h.away = time.Time{} // never away, or not ours to read
+		}
+	}
+	return nil
+}
+
+// Heard takes over what a look at a host from outside the worker found: err is that of
+// a request which spends nothing. A provider that is not configured is ignored.
+func (w *Worker) Heard(ctx context.Context, name string, err error) {
+	if h, ok := w.hosts[name]; ok && provider.KindOf(err) != provider.Cancelled {
+		_ = w.request(ctx, func(context.Context) { w.heard(h, err) }) // else the worker stops, or nobody waits
+	}
 }
 
 // waitReason is how a note's wait for a host is shown.

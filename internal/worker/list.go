@@ -10,6 +10,7 @@ import (
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/note"
 	"davidcockson.com/runner/internal/queue"
 	"davidcockson.com/runner/internal/vault"
 )
@@ -56,7 +57,10 @@ func Listing(ctx context.Context, l *ledger.Ledger, v *vault.Vault, f control.Fi
 	var jobs []control.Job
 	known := make(map[string]bool)
 	for _, r := range rows {
-		j := fromRow(r)
+		j, err := alone(ctx, l, r)
+		if err != nil {
+			return nil, err
+		}
 		jobs = append(jobs, j)
 		known[path.Join(j.Folder, j.Name)] = true
 	}
@@ -69,7 +73,7 @@ func Listing(ctx context.Context, l *ledger.Ledger, v *vault.Vault, f control.Fi
 			if known[path.Join(folder, e.Name)] || !queue.Candidate(e.Name) {
 				continue
 			}
-			j := control.Job{Name: e.Name, State: stateWaiting, Reason: "no worker runs", Folder: folder}
+			j := control.Job{ID: noteID(v, path.Join(folder, e.Name)), Name: e.Name, State: stateWaiting, Reason: "no worker runs", Folder: folder}
 			if folder == queue.Active {
 				j.State, j.Reason = stateHeld, "the ledger does not know it"
 			}
@@ -77,6 +81,40 @@ func Listing(ctx context.Context, l *ledger.Ledger, v *vault.Vault, f control.Fi
 		}
 	}
 	return arrange(jobs, f), nil
+}
+
+// alone is a job as it is told without a worker: what was running is not.
+func alone(ctx context.Context, l *ledger.Ledger, r ledger.Row) (control.Job, error) {
+	j := fromRow(r)
+	if j.State != string(job.Active) {
+		return j, nil
+	}
+	j.Reason = "was running when the worker ended; the next start finishes it or puts it back"
+	calls, err := l.Calls(ctx, r.ID)
+	for _, c := range calls {
+		if c.Run == r.Run {
+			j.Step = max(j.Step, c.Step)
+		}
+	}
+	return j, err
+}
+
+// noteID is the id that a note has in its frontmatter, "" where it has none or
+// cannot be read.
+func noteID(v *vault.Vault, name string) string {
+	data, _, err := v.Read(name, note.MaxSize)
+	if err != nil {
+		return ""
+	}
+	n, err := note.Parse(data)
+	if err != nil {
+		return ""
+	}
+	f, ok := n.Field("id")
+	if !ok {
+		return ""
+	}
+	return text(f)
 }
 
 func listRows(ctx context.Context, l *ledger.Ledger, f control.Filter) ([]ledger.Row, error) {

@@ -32,7 +32,11 @@ func Detailed(ctx context.Context, l *ledger.Ledger, ref string) (control.Detail
 	if err != nil {
 		return control.Detail{}, err
 	}
-	return detail(ctx, l, fromRow(row))
+	j, err := alone(ctx, l, row)
+	if err != nil {
+		return control.Detail{}, err
+	}
+	return detail(ctx, l, j)
 }
 
 func detail(ctx context.Context, l *ledger.Ledger, j control.Job) (control.Detail, error) {
@@ -45,7 +49,7 @@ func detail(ctx context.Context, l *ledger.Ledger, j control.Job) (control.Detai
 		return d, err
 	}
 	for _, c := range calls {
-		call := control.Call{Step: c.Step, Attempt: c.Attempt, Try: c.Try, Provider: c.Provider, Model: c.Model, State: string(c.State),
+		call := control.Call{Run: c.Run, Step: c.Step, Attempt: c.Attempt, Try: c.Try, Provider: c.Provider, Model: c.Model, State: string(c.State),
 			Billed: c.Billed, Read: c.Read, Written: c.Written, Started: c.Started, Reason: c.Reason}
 		if !c.Ended.IsZero() {
 			call.Took = c.Ended.Sub(c.Started)

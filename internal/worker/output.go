@@ -75,7 +75,10 @@ func (w *Worker) holdsRun(name, run string) string {
 	if f, ok := n.Field("run"); !ok || text(f) != run {
 		return ""
 	}
-	f, _ := n.Field("finish")
+	f, ok := n.Field("finish")
+	if !ok {
+		return ""
+	}
 	return text(f)
 }
 
@@ -210,7 +213,7 @@ func (r report) fields() []note.KV {
 		note.KV{Key: "finish", Value: finish},
 		note.KV{Key: "started", Value: dateTime(r.row.Started, r.location)},
 	)
-	if n := len(r.earlier()); n > 0 {
+	if n := len(unaccounted(r.calls, r.result.Steps)); n > 0 {
 		fields = append(fields, note.KV{Key: "earlier_calls_maybe_billed", Value: n})
 	}
 	var context []string
@@ -245,31 +248,11 @@ func addNew(list []string, s string) []string {
 	return append(list, s)
 }
 
-// earlier lists the calls of this job, but for those whose answers the note
-// holds, which the provider may have billed.
-func (r report) earlier() []ledger.Call {
-	var calls []ledger.Call
-	for _, c := range r.calls {
-		now := c.Run == r.row.Run && c.Attempt == r.row.Attempt
-		switch {
-		case c.State == ledger.Intent && !now, c.State == ledger.CallLost && c.Billed && !(now && r.finish == finishPartial):
-			calls = append(calls, c)
-		}
-	}
-	return calls
-}
-
 // history tells what the owner must know of earlier attempts.
 func (r report) history(b *strings.Builder) {
-	if calls := r.earlier(); len(calls) > 0 {
-		b.WriteString("> [!warning] May have been billed more than once\n> Earlier calls of this job that may have been billed:\n")
-		for _, c := range calls {
-			how := oneLine(c.Reason)
-			if c.State == ledger.Intent {
-				how = "no end is known"
-			}
-			fmt.Fprintf(b, "> - %s: step %d, attempt %d, %s (%s): %s\n", dateTime(c.Started, r.location), c.Step, c.Attempt, c.Provider, c.Model, how)
-		}
+	if calls := unaccounted(r.calls, r.result.Steps); len(calls) > 0 {
+		b.WriteString("> [!warning] May have been billed more than once\n> Calls of this job that may have been billed and are not in this note:\n")
+		bullets(b, describe(calls, r.row.ID, r.row.Run, r.location))
 		b.WriteString("\n")
 	}
 	reused := 0

@@ -171,18 +171,13 @@ func (w *Worker) lookAtCaps(ctx context.Context, now time.Time) {
 	if caps.DayTokens == nil && caps.DayUSD == nil {
 		return
 	}
-	tokens, usd, err := w.o.Ledger.Spent(ctx, ask.Midnight(now, w.o.Location))
+	day, err := w.o.Ledger.Spent(ctx, ask.Midnight(now, w.o.Location))
 	if err != nil {
 		w.o.Log.Error("look at the caps", "error", err)
 		return
 	}
-	reason := ""
-	switch {
-	case caps.DayTokens != nil && tokens >= *caps.DayTokens:
-		reason = fmt.Sprintf("caps.day_tokens is %d: %d spent", *caps.DayTokens, tokens)
-	case caps.DayUSD != nil && usd >= *caps.DayUSD:
-		reason = fmt.Sprintf("caps.day_usd is $%.4f: $%.4f spent", *caps.DayUSD, usd)
-	case w.cappedBy != nil && ask.Midnight(now, w.o.Location).Equal(w.cappedDay) && tokens >= w.cappedBy.DayTokens && usd >= w.cappedBy.DayUSD:
+	reason := caps.Reached(day)
+	if by := w.cappedBy; reason == "" && by != nil && ask.Midnight(now, w.o.Location).Equal(w.cappedDay) && day.Tokens >= by.DayTokens && day.USD >= by.DayUSD {
 		return // a call did not fit any more; what is left is not enough for it
 	}
 	if reason != w.capped {
@@ -242,6 +237,11 @@ func (w *Worker) forgetWaits() {
 	for name := range w.forced {
 		if w.queue.Item(name) == nil {
 			delete(w.forced, name)
+		}
+	}
+	for name := range w.foreseen {
+		if w.queue.Item(name) == nil {
+			delete(w.foreseen, name)
 		}
 	}
 	for name := range w.sights {

@@ -63,7 +63,7 @@ func decide(row ledger.Row, f found) (action, string) {
 	case row.State.Final():
 		return actSettle, ""
 	case f.folder == "":
-		return actGone, "note gone: it is in none of the queue's folders"
+		return actGone, noteGone + ": it is in none of the queue's folders"
 	case f.folder == queue.Completed:
 		return actComplete, "its note was found in " + queue.Completed
 	case f.folder == queue.Failed:
@@ -138,6 +138,9 @@ func (w *Worker) start(ctx context.Context) error {
 		if err := w.o.Ledger.SetMeta(ctx, restoredKey, ""); err != nil {
 			return err
 		}
+	}
+	if err := w.recallAway(ctx); err != nil {
+		return err
 	}
 	if w.sights, err = w.o.Ledger.Sightings(ctx); err != nil {
 		return err
@@ -258,7 +261,12 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 		w.settle(ctx, row, at, r)
 		return
 	case actAdopt:
-		w.completed(ctx, row, "", r)
+		result, err := w.storedResult(ctx, row, "", at)
+		if err != nil {
+			w.o.Log.Error("adopt", "job", row.ID, "error", err)
+			return
+		}
+		w.completed(ctx, row, result.Steps, r)
 		return
 	case actFinish:
 		w.finish(ctx, row, at, r)
@@ -281,11 +289,11 @@ func (w *Worker) act(ctx context.Context, do action, reason string, row ledger.R
 			r.repair = ""
 		}
 	case actFail, actGone:
-		end := ledger.End{Reason: reason}
+		end := ledger.End{Reason: reason, Advice: adviceGone}
 		if do == actFail {
 			end.Advice = "look at the log for what ended the worker, then retry"
 		}
-		w.endAt(ctx, row, at, end, job.Fail, r)
+		w.endAs(ctx, ending{row: row, at: at, end: end, event: job.Fail}, r)
 		return
 	case actFailed: // its owner put it there: it is left as it is
 		if err = w.o.Ledger.Fail(ctx, row.Ref(), row.State, ledger.End{Reason: reason}, now); err == nil {
@@ -321,17 +329,32 @@ func (w *Worker) callsOf(ctx context.Context, row ledger.Row) (answered, intent 
 // finish writes the output of a job whose answers are all stored. Nothing is
 // asked.
 func (w *Worker) finish(ctx context.Context, row ledger.Row, at position, r *outcome) {
-	stored, err := w.o.Ledger.Stored(ctx, row.ID, row.Run)
+	result, err := w.storedResult(ctx, row, row.Run, at)
 	if err != nil {
 		w.o.Log.Error("finish", "job", row.ID, "error", err)
 		return
 	}
-	// The note tells titles and tags; the answers stand without them too.
-	spec := job.Spec{Type: row.Type, Title: row.Title}
-	l, err := w.queue.LoadActive(at.file)
-	if err == nil && len(l.Spec.Steps) == len(stored) {
-		spec = l.Spec
+	w.complete(ctx, row, w.storedSpec(row, at, len(result.Steps)), result, r)
+}
+
+// storedSpec is what a note asked: it tells titles and tags, and the answers to its
+// steps stand without them too.
+func (w *Worker) storedSpec(row ledger.Row, at position, steps int) job.Spec {
+	if l, err := w.queue.LoadActive(at.file); err == nil && len(l.Spec.Steps) == steps {
+		return l.Spec
 	}
+	return job.Spec{Type: row.Type, Title: row.Title}
+}
+
+// storedResult is the result of a job whose answers are all stored, by a run, or by
+// any where run is "".
+func (w *Worker) storedResult(ctx context.Context, row ledger.Row, run string, at position) (job.Result, error) {
+	stored, err := w.o.Ledger.Stored(ctx, row.ID, run)
+	if err != nil {
+		return job.Result{}, err
+	}
+	stored = stored[:min(len(stored), row.Steps)] // a longer chain was asked before
+	spec := w.storedSpec(row, at, len(stored))
 	var result job.Result
 	for i, s := range stored {
 		step := job.Step{Title: fmt.Sprintf("Step %d", i+1)}
@@ -340,5 +363,5 @@ func (w *Worker) finish(ctx context.Context, row ledger.Row, at position, r *out
 		}
 		result.Steps = append(result.Steps, job.StepResult{Step: step, Hash: s.Hash, Answer: s.Answer})
 	}
-	w.complete(ctx, row, spec, result, r)
+	return result, nil
 }

@@ -69,7 +69,7 @@ func (w *Worker) repair(ctx context.Context, now time.Time) {
 		}
 		r := outcome{name: row.File, repair: row.ID}
 		if p.ending != nil && !row.State.Final() && row.Ref() == p.ending.row.Ref() {
-			w.endAt(ctx, p.ending.row, p.ending.at, p.ending.end, p.ending.event, &r)
+			w.endAs(ctx, *p.ending, &r)
 		} else {
 			w.guarded(&r, func() { w.mend(ctx, row, false, &r) })
 		}

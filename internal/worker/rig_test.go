@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,8 @@ type fakeModel struct {
 	// script answers call n (from 1 for each prompt) of a request; nil answers
 	// "answer to " and the prompt.
 	script func(ctx context.Context, n int, req provider.Request) (provider.Answer, error)
+	// loads is how long it loads before it reads.
+	loads time.Duration
 	// down is why it cannot be reached, nil if it can.
 	down error
 	// stored says whether the ledger has an answer to a request already.
@@ -59,6 +62,10 @@ func (m *fakeModel) Ask(ctx context.Context, req provider.Request, sink provider
 		m.paid = append(m.paid, prompt)
 	}
 	m.mu.Unlock()
+	if m.loads > 0 {
+		sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Loading})
+		<-time.After(m.loads)
+	}
 	sink(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Reading})
 	if m.script != nil {
 		return m.script(ctx, n, req)
@@ -124,12 +131,39 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// newLedger is the file of a ledger to which nothing has happened. To copy it is
+// cheaper than to migrate each anew.
+var newLedger = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "ledger")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "ledger.db")
+	l, err := ledger.Open(context.Background(), file)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
+})
+
 func newRig(t *testing.T, names ...string) *rig {
+	t.Helper()
 	if len(names) == 0 {
 		names = []string{"davas"}
 	}
 	r := &rig{t: t, mem: vaulttest.NewMem(), path: filepath.Join(t.TempDir(), "ledger.db"), models: make(map[string]*fakeModel), log: new(lockedBuffer), free: 1 << 40}
 	r.mem.MkdirAll(queue.Folders()...)
+	data, err := newLedger()
+	if err == nil {
+		err = os.WriteFile(r.path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range names {
 		r.models[name] = &fakeModel{name: name}
 	}
@@ -151,6 +185,10 @@ func (r *rig) start() *session {
 	r.t.Helper()
 	s := &session{rig: r, files: vaulttest.NewFaults(r.mem), db: new(sqlitetest.Faults), err: make(chan error, 1)}
 	db := sqlitetest.Open(r.t, r.path, ledger.Migrations(), s.db)
+	// Here a ledger outlives processes, not the machine: nothing has to be synced.
+	if _, err := db.Write.Exec("PRAGMA synchronous = OFF"); err != nil {
+		r.t.Fatal(err)
+	}
 	l := ledger.New(db)
 	limits := make(map[string]int)
 	o := Options{

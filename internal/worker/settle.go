@@ -47,13 +47,18 @@ func (w *Worker) settle(ctx context.Context, row ledger.Row, at position, r *out
 			return
 		}
 		w.o.Log.Warn("the job's note is nowhere; nothing is made anew", "job", row.ID, "note", row.File, "state", string(row.State))
-	} else {
-		row.File = at.file
-		w.transition(row, at.folder, target, cmp.Or(row.Reason, "answered"))
-		if err := w.annotate(row, path.Join(target, row.File)); err != nil {
+		if err := w.o.Ledger.SettleGone(ctx, row.Ref(), goneReason(row)); err != nil {
 			failed(err)
 			return
 		}
+		r.repair = ""
+		return
+	}
+	row.File = at.file
+	w.transition(row, at.folder, target, cmp.Or(row.Reason, "answered"))
+	if err := w.annotate(row, path.Join(target, row.File)); err != nil {
+		failed(err)
+		return
 	}
 	if err := w.o.Ledger.Settle(ctx, row.Ref(), row.File); err != nil {
 		failed(err)
@@ -61,6 +66,20 @@ func (w *Worker) settle(ctx context.Context, row ledger.Row, at position, r *out
 	}
 	r.repair = ""
 }
+
+// goneReason is the reason of an ended job whose note is nowhere.
+func goneReason(row ledger.Row) string {
+	switch {
+	case strings.HasPrefix(row.Reason, noteGone):
+		return row.Reason
+	case row.State == job.Completed:
+		return noteGone + ": it vanished from " + queue.Active + " while it ran; the answer is kept"
+	}
+	return noteGone + "; before that: " + row.Reason
+}
+
+// noteGone begins the reason of a job whose note was deleted.
+const noteGone = "note gone"
 
 // lastFolder is where the note of an ended job belongs.
 func lastFolder(s job.State) string {
@@ -239,6 +258,14 @@ func (w *Worker) annotation(row ledger.Row) ([]note.KV, string) {
 	}
 	if row.Partial != "" {
 		fmt.Fprintf(&b, "> What had come until then: %s\n", link(row.Partial))
+	}
+	if row.Unaccounted != "" {
+		what := "Calls that may have been billed"
+		if row.Partial != "" {
+			what += " and are not in that note"
+		}
+		fmt.Fprintf(&b, "> %s:\n", what)
+		bullets(&b, strings.Split(row.Unaccounted, "\n"))
 	}
 	if row.Unclaimed {
 		fmt.Fprintf(&b, "> Run %s was refused before anything was asked.\n", row.Run)

@@ -41,7 +41,9 @@ func (w *Worker) Snapshot(ctx context.Context) (metrics.State, error) {
 		}
 		s.Notes[stateHeld] += len(w.strays)
 		for name, h := range w.hosts {
-			s.Hosts[name] = h.state != down
+			if !h.asked.IsZero() {
+				s.Hosts[name] = h.state == up
+			}
 		}
 	})
 	s.Lines = w.o.Arbiter.Lines()

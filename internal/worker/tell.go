@@ -82,8 +82,9 @@ func (w *Worker) destination(row ledger.Row, state job.State) string {
 	return name
 }
 
-// ping is the message that tells of the end of a job, nil if nobody is told.
-func (w *Worker) ping(ctx context.Context, row ledger.Row) *ledger.Ping {
+// ping is the message that tells of the end of a job whose output holds the given
+// steps, nil if nobody is told.
+func (w *Worker) ping(ctx context.Context, row ledger.Row, held []job.StepResult) *ledger.Ping {
 	if w.o.Outbox == nil {
 		return nil
 	}
@@ -111,7 +112,7 @@ func (w *Worker) ping(ctx context.Context, row ledger.Row) *ledger.Ping {
 				m.TokensRead, m.TokensWritten = m.TokensRead+c.Read, m.TokensWritten+c.Written
 			}
 		}
-		m.EarlierBilled = len(report{row: row, calls: calls}.earlier())
+		m.Unaccounted = len(unaccounted(calls, held))
 	}
 	return w.payload(m, ledger.PingKind(row.State), "")
 }

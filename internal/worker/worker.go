@@ -109,6 +109,7 @@ type Worker struct {
 	newSights map[string]time.Time  // those that it does not know yet
 	oldSights []string              // those that it may forget
 	forced    map[string]bool       // notes that the owner wants run whatever is known
+	foreseen  map[string]foreseen   // notes that wait for the day's cap, by name
 	recent    map[string]time.Time  // when a content was claimed last, by its hash
 	repairs   map[string]*repair    // jobs whose record and file do not agree yet, by id
 	strays    map[string]stray      // files in the active folder that no job owns
@@ -163,7 +164,7 @@ type run struct {
 func New(o Options) *Worker {
 	w := &Worker{
 		o: o, asks: &ask.Asker{Caps: o.Caps, Location: o.Location, Tracer: o.Tracer, Metrics: o.Metrics, Log: o.Log}, hosts: make(map[string]*host),
-		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), told: make(map[string]bool), recent: make(map[string]time.Time),
+		waits: make(map[string]wait), rows: make(map[string]ledger.Row), sights: make(map[string]time.Time), newSights: make(map[string]time.Time), forced: make(map[string]bool), foreseen: make(map[string]foreseen), told: make(map[string]bool), recent: make(map[string]time.Time),
 		repairs: make(map[string]*repair), strays: make(map[string]stray), missing: make(map[string]time.Time),
 		ready: make(chan struct{}), changed: make(map[string]struct{}),
 		requests: make(chan func(context.Context)), outcomes: make(chan outcome, o.Concurrency+1),

@@ -78,12 +78,8 @@ func New(c Config) (*Provider, error) {
 	if p.paced == nil {
 		p.paced = func(provider.Pace) {}
 	}
-	agent := "runner"
-	if c.Version != "" {
-		agent += "/" + c.Version
-	}
 	through, transport := wire.NewClient(c.Deadlines.Connect, func(h http.Header) {
-		h.Set("User-Agent", agent)
+		h.Set("User-Agent", wire.Agent(c.Version))
 		h.Set("X-Goog-Api-Key", c.Key.Reveal())
 	})
 	// What is set here is not looked for in the environment.

@@ -82,10 +82,6 @@ func New(c Config) (*Provider, error) {
 		}
 		contexts[canonical(model)] = size
 	}
-	agent := "runner"
-	if c.Version != "" {
-		agent += "/" + c.Version
-	}
 	return &Provider{
 		name: c.Name,
 		base: base,
@@ -96,7 +92,7 @@ func New(c Config) (*Provider, error) {
 		deadlines: d,
 		contexts:  contexts,
 		key:       c.Key,
-		agent:     agent,
+		agent:     wire.Agent(c.Version),
 		described: make(map[string]described),
 	}, nil
 }

@@ -70,21 +70,5 @@ func (p *Provider) refusal(resp *http.Response) *provider.Error {
 }
 
 // clean makes one short line of an error text of the server, without anything
-// that looks like a path or a URL. A path may hold blanks, so all between the
-// first such word and the last goes with them.
-func clean(text string) string {
-	words := wire.Words(text)
-	first, last := -1, -1
-	for i, word := range words {
-		if strings.ContainsAny(word, `/\`) {
-			if first < 0 {
-				first = i
-			}
-			last = i
-		}
-	}
-	if first >= 0 {
-		words = append(append(words[:first:first], "[path]"), words[last+1:]...)
-	}
-	return wire.Line(words)
-}
+// that looks like a path or a URL.
+func clean(text string) string { return wire.Line(wire.WithoutPaths(wire.Words(text))) }

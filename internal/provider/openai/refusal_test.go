@@ -48,7 +48,7 @@ func TestBodiesOfErrors(t *testing.T) {
 	}{
 		{"an error that is a text", "400 Bad Request", `{"error":"no"}`, provider.Refused, "status 400: no"},
 		{"a code that is a number", "400 Bad Request", `{"error":{"message":"no","code":400}}`, provider.Refused, "status 400: no"},
-		{"a path that is not there", "404 Not Found", `{"error":{"message":"Invalid URL (POST /v2/chat)"}}`, provider.Refused, "status 404: Invalid URL (POST /v2/chat)"},
+		{"a path that is not there", "404 Not Found", `{"error":{"message":"Invalid URL (POST /v2/chat)"}}`, provider.Refused, "status 404: Invalid URL (POST [path]"},
 		{"a page that is not there", "404 Not Found", `<html>model</html>`, provider.Refused, "status 404, and the body is not what the protocol says"},
 		{"a model that is gone", "400 Bad Request", `{"error":{"message":"gone","code":"model_decommissioned"}}`, provider.NoModel, "status 400: gone"},
 		{"a list", "400 Bad Request", `[1]`, provider.Refused, "status 400, and the body is not what the protocol says"},

@@ -165,6 +165,9 @@ func (f fault) run(t *testing.T, p Protocol, ask Reply) {
 		e = &provider.Error{}
 	} else {
 		words(t, p, e)
+		if e.Advise() == "" {
+			t.Errorf("nothing says what to do about %q", e.Kind)
+		}
 		if last.Text != string(e.Kind) || e.Provider == "" || e.Model != p.Model {
 			t.Errorf("the last event is %+v of provider %q, model %q", last, e.Provider, e.Model)
 		}

@@ -2,10 +2,12 @@ package wire
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"davidcockson.com/runner/internal/secret"
 )
@@ -58,9 +60,9 @@ func Line(words []string) string {
 	return string(line)
 }
 
-// Clean makes one short line of a server's own words, without links and without
-// anything that is, or looks like, a key: servers repeat wrong keys, whole or
-// with stars within.
+// Clean makes one short line of a server's own words, without links, without paths
+// of the server and without anything that is, or looks like, a key: servers repeat
+// wrong keys, whole or with stars within.
 func Clean(text string, key secret.Key) string {
 	if own := key.Reveal(); own != "" {
 		text = strings.ReplaceAll(text, own, "[key]")
@@ -74,7 +76,41 @@ func Clean(text string, key secret.Key) string {
 			words[i] = "[key]"
 		}
 	}
-	return Line(words)
+	return Line(WithoutPaths(words))
+}
+
+// WithoutPaths puts "[path]" in the place of what looks like a path or a URL. A path
+// may hold blanks, so all between the first such word and the last goes with them.
+func WithoutPaths(words []string) []string {
+	first := slices.IndexFunc(words, pathLike)
+	if first < 0 {
+		return words
+	}
+	last := first
+	for i, word := range words {
+		if i > first && strings.ContainsAny(word, `/\`) {
+			last = i
+		}
+	}
+	return slices.Concat(words[:first], []string{"[path]"}, words[last+1:])
+}
+
+// pathLike says that a word holds a path: a backslash, two slashes, or one that does
+// not stand between two parts of a name, as in the name of a model.
+func pathLike(word string) bool {
+	before, after, found := strings.Cut(word, "/")
+	switch {
+	case strings.Contains(word, `\`):
+		return true
+	case !found:
+		return false
+	case strings.Contains(after, "/"), strings.HasPrefix(word, "~"):
+		return true
+	}
+	left, _ := utf8.DecodeLastRuneInString(before)
+	right, _ := utf8.DecodeRuneInString(after)
+	name := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	return !name(left) || !name(right)
 }
 
 // secretive says that a word may hold a key or the number of an account.

@@ -77,6 +77,13 @@ func TestClean(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"a plain text stays", "model `llama-3.1-70b-versatile` not found: meta-llama/llama-4", "model `llama-3.1-70b-versatile` not found: meta-llama/llama-4"},
 		{"several lines become one", "a\r\n\tb\u2028c", "a b c"},
+		{"a path of the server goes", "Invalid API Key gsk_x at /srv/secret", "Invalid API Key [key] at [path]"},
+		{"a path in quotes goes, with its blanks", `cannot open "/srv/my models/x": denied`, "cannot open [path] denied"},
+		{"a path behind a sign goes", "(file=/srv/secret)", "[path]"},
+		{"a path of a home goes", "no ~jo/keys", "no [path]"},
+		{"a path of Windows goes", `no D:\models here`, "no [path] here"},
+		{"a path of Windows with slashes goes", "no D:/models here", "no [path] here"},
+		{"a path that is not absolute goes", "no srv/keys/all here", "no [path] here"},
 		{"a link goes, with its query", "see https://x.example/?key=v for more", "see [link] for more"},
 		{"our own key goes, whatever it looks like", "wrong key: a plain secret.", "wrong key: [key]."},
 		{"a key of OpenAI with stars goes", "Incorrect API key provided: sk-abc***xyz.", "Incorrect API key provided: [key]"},

@@ -33,6 +33,14 @@ func NewTransport(limit time.Duration, dial func(ctx context.Context, network, a
 	}
 }
 
+// Agent names us to a server, with our version, which may be "".
+func Agent(version string) string {
+	if version == "" {
+		return "runner"
+	}
+	return "runner/" + version
+}
+
 // ParseURL says what is wrong with a URL without repeating it: it may hold a
 // password or a key.
 func ParseURL(text string) (*url.URL, error) {

@@ -21,6 +21,7 @@
 
   // ---- times ----
   const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+  const older = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const dated = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   const span = (ms) => {
@@ -32,7 +33,8 @@
   const localise = (root = document) => {
     for (const t of $$("time[datetime]:not([data-since])", root)) {
       const at = new Date(t.dateTime);
-      const words = (at.toDateString() === new Date().toDateString() ? short : dated).format(at);
+      const now = new Date();
+      const words = (at.toDateString() === now.toDateString() ? short : at.getFullYear() === now.getFullYear() ? dated : older).format(at);
       if (t.textContent !== words) t.textContent = words;
       t.title = exact.format(at);
     }
@@ -71,6 +73,10 @@
     const fresh = made.content.firstElementChild;
     const old = turnOf(data.turn);
     if (!old && messages && data.turn > 1 && !turnOf(data.turn - 1)) { location.reload(); return; } // some were missed
+    for (const fold of [".thinking", ".earlier"]) { // what one has unfolded stays so
+      const is = $(fold, fresh);
+      if (is && old && $(fold, old)?.open) is.open = true;
+    }
     keepingEnd(() => {
       if (old) old.replaceWith(fresh); else if (messages) { $(".empty", messages)?.remove(); messages.append(fresh); }
       for (const form of $$(".turn:not(:last-of-type) > form.again")) form.remove(); // only the last can be answered anew
@@ -103,7 +109,7 @@
     const word = $("[data-word]", line);
     if (word.textContent !== words) {
       word.textContent = words;
-      if (data.phase !== line.phase) { $("[data-elapsed]", line).phaseSince = Date.now(); say(words); }
+      if (data.phase !== line.phase) { $("[data-elapsed]", line).phaseSince = data.since ? Date.parse(data.since) : Date.now(); say(words); }
       line.phase = data.phase;
     }
     line.hidden = data.phase === "answering" && !data.text;
@@ -262,5 +268,8 @@
   settle();
   setInterval(tick, 1000);
   setInterval(localise, 60000);
-  if (messages && chat && chat.dataset.new === undefined) toEnd();
+  if (messages && chat && chat.dataset.new === undefined) {
+    history.scrollRestoration = "manual"; // a reload, too, begins at the end
+    toEnd();
+  }
 })();
