@@ -19,6 +19,8 @@ export GOWORK := off
 
 go_build = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 platforms := linux/amd64 linux/arm64 darwin/arm64
+# Tests of the product as a whole, with its peers; make check leaves them to make test.
+wholes := browsertest|killtest|opstest|roomtest|syncpair
 
 .PHONY: build build-all $(platforms) run check test fuzz bench vuln tools clean
 
@@ -41,7 +43,7 @@ check: tools
 		{ printf 'not as gofmt writes it:\n%s\n' "$$unformatted"; exit 1; }
 	CGO_ENABLED=0 go vet ./...
 	CGO_ENABLED=0 bin/tools/staticcheck ./...
-	CGO_ENABLED=0 go test -short ./...
+	CGO_ENABLED=0 go test $$(go list ./... | grep -vE '/internal/($(wholes))$$')
 	go -C tools vet ./...
 	go -C tools test ./...
 
