@@ -72,6 +72,9 @@
     made.innerHTML = data.html;
     const fresh = made.content.firstElementChild;
     const old = turnOf(data.turn);
+    // What has ended never changes: with as many answers it is the same.
+    const ended = (turn) => turn && !turn.hasAttribute("data-running") && $$(".message, .again", turn).length;
+    if (old && ended(old) && ended(old) === ended(fresh)) return;
     if (!old && messages && data.turn > 1 && !turnOf(data.turn - 1)) { location.reload(); return; } // some were missed
     for (const fold of [".thinking", ".earlier"]) { // what one has unfolded stays so
       const is = $(fold, fresh);
@@ -125,9 +128,11 @@
 
   // ---- the connection ----
   const notice = $("#connection");
-  const tell = (words) => { if (notice) { notice.hidden = !words; notice.textContent = words || ""; } };
+  let out = false; // signed out: nothing else is told until the stream is back
+  const tell = (words) => { if (notice && !out) { notice.hidden = !words; notice.textContent = words || ""; } };
   const signedOut = () => {
-    if (!notice || $("a", notice)) return;
+    if (!notice || out) return;
+    out = true;
     notice.hidden = false;
     notice.textContent = "You are signed out. What you typed is kept. ";
     const link = document.createElement("a");
@@ -148,6 +153,7 @@
   on("htmx:sse:after:connection", (e) => {
     const status = e.detail?.connection?.status;
     if (status === 401 || status === 403) return signedOut();
+    out = false;
     tell("");
   });
   // hx-sse connects again by itself once it was connected; the first time it does not.
