@@ -147,10 +147,8 @@ func (a *answer) ask(ctx context.Context) (got provider.Answer, err error) {
 	if err != nil {
 		return got, err
 	}
-	last := &r.turns[len(r.turns)-1]
-	last.answer = history.Message{} // it is the one that is asked anew
 	ctx, a.span = c.o.Tracer.Start(ctx, trace.Root{Name: a.settings.Title, Type: "chat", ID: fmt.Sprintf("%s/%d/%d", a.running.Conversation, a.running.Turn, a.running.Version),
-		Session: a.running.Conversation, Kind: trace.Chain, Input: last.asked})
+		Session: a.running.Conversation, Kind: trace.Chain, Input: r.turns[len(r.turns)-1].asked})
 	a.running.Trace = a.span.TraceID()
 
 	got, err = a.call(ctx, compose(a.settings.System, r.turns, r.size, r.scale))

@@ -71,3 +71,28 @@ func TestALongConversationIsReadFromItsEnd(t *testing.T) {
 		}
 	}, func(o *Options) { o.Context = func(string, string) int { return 1024 } })
 }
+
+func TestTheNewestAnswerWithATextCounts(t *testing.T) {
+	asked := history.Message{Role: history.User, Turn: 1, Text: "hello"}
+	version := func(n int, text string, state history.State) history.Message {
+		return history.Message{Role: history.Assistant, Turn: 1, Version: n, Text: text, State: state}
+	}
+	for _, tt := range []struct {
+		name    string
+		answers []history.Message
+		want    string
+	}{
+		{"none", nil, ""},
+		{"the newest of two", []history.Message{version(1, "one", history.Done), version(2, "two", history.Done)}, "two"},
+		{"one that failed without a word is passed over", []history.Message{version(1, "one", history.Done), version(2, "", history.Failed)}, "one"},
+		{"what had come until a stop counts", []history.Message{version(1, "one", history.Done), version(2, "half", history.Stopped)}, "half"},
+		{"an answer to another message does not", []history.Message{{Role: history.Assistant, Turn: 2, Text: "odd"}}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := turns(append([]history.Message{asked}, tt.answers...))
+			if len(all) != 1 || all[0].answer.Text != tt.want {
+				t.Errorf("%+v", all)
+			}
+		})
+	}
+}
