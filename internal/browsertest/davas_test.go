@@ -45,7 +45,7 @@ type call struct {
 
 func newDavas(t *testing.T) *davas {
 	t.Helper()
-	d := &davas{t: t, address: freeAddress(t), calls: make(chan *call, 16), loaded: make(map[string]bool), names: []string{"gemma3:12b", "small:1b"}, replies: make(map[string][]string)}
+	d := &davas{t: t, address: peertest.Address(t), calls: make(chan *call, 16), loaded: make(map[string]bool), names: []string{"gemma3:12b", "small:1b"}, replies: make(map[string][]string)}
 	d.wake()
 	t.Cleanup(d.sleep)
 	return d

@@ -2,7 +2,6 @@ package browsertest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +37,7 @@ func prepareRoom(t *testing.T, further ...string) *room {
 	t.Helper()
 	theBrowser.start(t) // a test that lacks it ends here
 	r := &room{t: t, binary: peertest.Build(t), vault: filepath.Join(t.TempDir(), "vault"), state: filepath.Join(t.TempDir(), "state"),
-		config: filepath.Join(t.TempDir(), "runner.yaml"), listen: freeAddress(t), davas: newDavas(t)}
+		config: filepath.Join(t.TempDir(), "runner.yaml"), listen: peertest.Address(t), davas: newDavas(t)}
 	for _, folder := range queue.Folders() {
 		if err := os.MkdirAll(filepath.Join(r.vault, folder), 0o755); err != nil {
 			t.Fatal(err)
@@ -60,18 +59,6 @@ providers:
 		t.Fatal(err)
 	}
 	return r
-}
-
-// freeAddress is an address of this machine where nobody listens, so that the
-// program has the same one after a restart.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (r *room) base() string { return "http://" + r.listen }

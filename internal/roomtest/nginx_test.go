@@ -24,23 +24,10 @@ type nginx struct {
 	process *peertest.Process
 }
 
-// freeAddress is one on which nothing listens now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
-}
-
 // before starts nginx before a control room.
 func before(t *testing.T, s *server) *nginx {
 	t.Helper()
-	n := &nginx{t: t, program: peertest.Need(t, "nginx"), bare: freeAddress(t), forwarding: freeAddress(t), cloudflared: freeAddress(t)}
+	n := &nginx{t: t, program: peertest.Need(t, "nginx"), bare: peertest.Address(t), forwarding: peertest.Address(t), cloudflared: peertest.Address(t)}
 	text, err := os.ReadFile(filepath.Join("testdata", "nginx.conf"))
 	if err != nil {
 		t.Fatal(err)

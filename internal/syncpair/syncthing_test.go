@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -32,7 +31,7 @@ const apiKey = "only-for-this-test"
 
 func newSyncthing(t *testing.T, program, name string) *syncthing {
 	t.Helper()
-	s := &syncthing{t: t, name: name, home: filepath.Join(t.TempDir(), "home"), vault: filepath.Join(t.TempDir(), "vault"), listen: freeAddress(t), rest: freeAddress(t)}
+	s := &syncthing{t: t, name: name, home: filepath.Join(t.TempDir(), "home"), vault: filepath.Join(t.TempDir(), "vault"), listen: peertest.Address(t), rest: peertest.Address(t)}
 	// The marker says that this is the folder and not an empty mount point.
 	if err := os.MkdirAll(filepath.Join(s.vault, ".stfolder"), 0o755); err != nil {
 		t.Fatal(err)
@@ -46,16 +45,6 @@ func newSyncthing(t *testing.T, program, name string) *syncthing {
 	}
 	s.id = strings.TrimSpace(string(id))
 	return s
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start writes the configuration and starts the process: no relays, no
