@@ -6,6 +6,8 @@
 # make fuzz       each fuzz target for FUZZTIME; PACKAGES=./internal/note: only these
 # make bench      the figures of docs/performance.md
 # make vuln       known vulnerabilities in what the binary calls
+# make homelab    kuma-sync for the machines of homelab/
+# make pin        the digests of homelab/'s images, where a registry answers
 
 VERSION := $(shell git --git-dir=.git describe --tags --always --dirty 2>/dev/null || echo devel)
 PACKAGES ?= ./...
@@ -22,7 +24,7 @@ platforms := linux/amd64 linux/arm64 darwin/arm64
 # Tests of the product as a whole, with its peers; make check leaves them to make test.
 wholes := browsertest|killtest|opstest|roomtest|syncpair
 
-.PHONY: build build-all $(platforms) run check test fuzz bench vuln tools clean
+.PHONY: build build-all $(platforms) run check test fuzz bench vuln homelab pin tools clean
 
 build:
 	$(go_build) -o bin/runner ./cmd/runner
@@ -46,6 +48,9 @@ check: tools
 	CGO_ENABLED=0 go test $$(go list ./... | grep -vE '/internal/($(wholes))$$')
 	go -C tools vet ./...
 	go -C tools test ./...
+	CGO_ENABLED=0 go -C homelab vet ./...
+	cd homelab && CGO_ENABLED=0 ../bin/tools/staticcheck ./...
+	CGO_ENABLED=0 go -C homelab test ./cmd/... ./internal/...
 
 # The runner of the tests is named by its file: so it needs nothing of the tools' module.
 test:
@@ -60,6 +65,14 @@ bench:
 
 vuln:
 	@scripts/vuln
+
+homelab:
+	@for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -C homelab -trimpath -ldflags '-s -w' -o ../bin/kuma-sync-linux-$$arch ./cmd/kuma-sync || exit 1; \
+	done
+
+pin:
+	@go run -C homelab ./cmd/pin prod-services/compose.yaml dev-learning/compose.yaml contabo/compose.yaml
 
 tools:
 	@go build -C tools -o ../bin/tools/ honnef.co/go/tools/cmd/staticcheck

@@ -4,7 +4,6 @@ import "testing"
 
 // TestDavasGoesAwayAndComesBack looks at pages that nobody reloads.
 func TestDavasGoesAwayAndComesBack(t *testing.T) {
-	t.Parallel()
 	r := newRoom(t)
 	first := r.enter()
 	pages := map[string]*tab{"/chat": first, "/queue": first.beside(), "/health": first.beside()}

@@ -143,7 +143,7 @@ func (a *answer) ask(ctx context.Context) (got provider.Answer, err error) {
 			err = errors.New("the program failed inside this answer; its log has the details")
 		}
 	}()
-	r, err := c.recall(ctx, a.running.Conversation, a.settings)
+	r, err := c.recall(ctx, a.running.Conversation, a.settings, 0)
 	if err != nil {
 		return got, err
 	}

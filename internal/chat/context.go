@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"davidcockson.com/runner/internal/history"
 	"davidcockson.com/runner/internal/provider"
@@ -130,9 +131,11 @@ type recalled struct {
 	scale float64
 }
 
-// recall reads a conversation from its end, as far back as its model could read.
-func (c *Chat) recall(ctx context.Context, conversation string, s history.Settings) (recalled, error) {
+// recall reads a conversation from its end, as far back as its model could read, or
+// until a turn before from is read.
+func (c *Chat) recall(ctx context.Context, conversation string, s history.Settings, from int) (recalled, error) {
 	var r recalled
+	var pages [][]turn // the last turns first
 	before, bytes, cost := 0, 0, 0.0
 	for {
 		messages, more, err := c.o.History.Page(ctx, conversation, before, turnsRecalled)
@@ -146,12 +149,14 @@ func (c *Chat) recall(ctx context.Context, conversation string, s history.Settin
 		if before == 0 {
 			r.size, r.scale = c.measure(page, s)
 		}
-		r.turns = append(page, r.turns...)
+		pages = append(pages, page)
 		for _, t := range page {
 			bytes += len(t.asked) + len(t.answer.Text)
 			cost += tokens(t.asked, r.scale) + tokens(t.answer.Text, r.scale)
 		}
-		if !more || r.size > 0 && cost > float64(r.size) || bytes > mostRecalled {
+		if !more || page[0].number < from || r.size > 0 && cost > float64(r.size) || bytes > mostRecalled {
+			slices.Reverse(pages)
+			r.turns = slices.Concat(pages...)
 			return r, nil
 		}
 		before = page[0].number
@@ -159,9 +164,10 @@ func (c *Chat) recall(ctx context.Context, conversation string, s history.Settin
 }
 
 // Reads is the oldest turn that the model of a conversation would still be given
-// with a further, short message: 1 while all of it fits.
-func (c *Chat) Reads(ctx context.Context, known history.Conversation) (int, error) {
-	r, err := c.recall(ctx, known.ID, known.Settings)
+// with a further, short message: 1 while all of it fits. It is looked for among the
+// turns of number from on; where it is before them, what is returned is one of those.
+func (c *Chat) Reads(ctx context.Context, known history.Conversation, from int) (int, error) {
+	r, err := c.recall(ctx, known.ID, known.Settings, from)
 	if err != nil {
 		return 0, err
 	}

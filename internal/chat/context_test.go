@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"davidcockson.com/runner/internal/history"
 	"davidcockson.com/runner/internal/provider"
@@ -61,7 +62,7 @@ func TestALongConversationIsReadFromItsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first, err := r.Reads(t.Context(), c)
+		first, err := r.Reads(t.Context(), c, 1)
 		if err != nil || first < 3 || first > 5 {
 			t.Errorf("the model reads from turn %d on, %v", first, err)
 		}
@@ -70,6 +71,34 @@ func TestALongConversationIsReadFromItsEnd(t *testing.T) {
 			t.Errorf("the fifth prompt has %d messages, the fourth %d", len(m), len(asked[3].Messages))
 		}
 	}, func(o *Options) { o.Context = func(string, string) int { return 1024 } })
+}
+
+// TestNoMoreIsReadThanIsShown asks what is no longer read of a conversation all of
+// which is: turns far before those that are shown are not looked at.
+func TestNoMoreIsReadThanIsShown(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		for range 2*turnsRecalled + 1 {
+			if _, err := r.history.Ask(t.Context(), "c1", history.Settings{Title: "long"}, "go on", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := r.history.Conversation(t.Context(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range []struct {
+			name       string
+			from, want int
+		}{
+			{"the last turns are shown: one look is enough", c.Turns - 10, turnsRecalled + 2},
+			{"the first that is read is the first that is shown: it may be the oldest", turnsRecalled + 2, 2},
+			{"all are shown", 1, 1},
+		} {
+			if first, err := r.Reads(t.Context(), c, row.from); err != nil || first != row.want {
+				t.Errorf("%s: the model reads from turn %d on, %v", row.name, first, err)
+			}
+		}
+	})
 }
 
 func TestTheNewestAnswerWithATextCounts(t *testing.T) {

@@ -39,9 +39,15 @@ type event struct {
 	flushed chan struct{}
 }
 
-// apart is the least time between two commits: with many answers at once their
-// pieces share one, and the first piece after a silence waits for nothing.
-const apart = 10 * time.Millisecond
+// The least time between two commits: apart where one answer runs, and with each
+// further one that has brought a piece shareApart more, up to mostApart, for every
+// piece that is shown by itself costs its readers' wake-ups and writes. The first
+// piece after a silence, or after words of what goes on, waits for nothing.
+const (
+	apart      = 10 * time.Millisecond
+	shareApart = 2 * time.Millisecond
+	mostApart  = 50 * time.Millisecond
+)
 
 func newRecorder(record func(context.Context, []history.Piece) error, log *slog.Logger) *recorder {
 	return &recorder{record: record, log: log, wake: make(chan struct{}, 1), last: make(map[int64]int)}
@@ -78,7 +84,10 @@ func (r *recorder) run(ctx context.Context) {
 			return
 		}
 		spare = r.group(r.take(spare))
-		timer.Reset(apart)
+		if len(r.pieces) == 0 {
+			continue // there was no commit
+		}
+		timer.Reset(min(apart+shareApart*time.Duration(len(r.pieces)-1), mostApart))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -174,7 +174,10 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 			t.Answer = &view
 		}
 	}
-	if first, err := a.o.Chat.Reads(ctx, c); err == nil && first > 1 {
+	if len(all) == 0 {
+		return nil
+	}
+	if first, err := a.o.Chat.Reads(ctx, c, all[0].Turn); err == nil && first > 1 {
 		for i := range all {
 			all[i].Forgotten = all[i].Turn == first
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// takeTime is how long a reader may take for one write.
+	// takeTime is how long a reader may take for one write, or up to a tenth less.
 	takeTime = 10 * time.Second
 	// keptBuffer is how many bytes a stream keeps for its next events.
 	keptBuffer = 2 << 10
@@ -24,6 +24,7 @@ type sse struct {
 	buf []byte
 	// page says that the reader is a page, which takes HTML too.
 	page bool
+	due  time.Time // the deadline of writes
 }
 
 func newSSE(w http.ResponseWriter, r *http.Request) (*sse, error) {
@@ -135,8 +136,12 @@ func (s *sse) flush() error {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	if err := s.rc.SetWriteDeadline(time.Now().Add(takeTime)); err != nil {
-		return err
+	// A deadline is a timer of the runtime's, so it is not moved for each token.
+	if due := time.Now().Add(takeTime); due.Sub(s.due) > takeTime/10 {
+		if err := s.rc.SetWriteDeadline(due); err != nil {
+			return err
+		}
+		s.due = due
 	}
 	_, err := s.w.Write(s.buf)
 	if err == nil {
