@@ -1,0 +1,84 @@
+package ansible
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"davidcockson.com/runner/homelab/internal/peer"
+)
+
+// What is set up inside the containers of prod-services: once, and with the passwords of
+// the vault. Syncthing is a real one; Uptime Kuma is away, which is told at the end.
+func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	program := peer.Need(t, "syncthing")
+	l.made(t)
+	l.give(t, map[string]string{"SYNCTHING_API_KEY": "key-of-the-first"})
+	lan := loopback(4) + "230"
+	l.inventory(t, map[string]any{"prod.homelab_lan_ip": lan})
+	l.syncthing(t, program, "first", lan)
+	// The key has not the form of a made one, as little as the address that of a LAN: both are the lab's.
+	l.settings["common_secrets_wrong"] = []string{}
+	l.settings["prod_services_kuma"] = "http://" + lan + ":3001"
+	l.write(t, "prod/opt/bin/kuma-sync", "#!/bin/sh\necho \"$1 $2 $3 $HOME_DOMAIN ${#KUMA_PASSWORD}\" >>\"$LAB/kuma\"\ntest -e \"$LAB/synced\" || echo 'made the monitor Gitea'\ntouch \"$LAB/synced\"\n")
+	if err := os.Chmod(l.path("prod/opt/bin/kuma-sync"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "docker/users", "ID    Username  Email\n")
+	l.write(t, "docker/prod-services.services", "gitea\n")
+	l.write(t, "docker/prod-services.json", `{"services": {"gitea": {"image": "docker.gitea.com/gitea:1.27.3"}}}`)
+
+	deploy := func() outcome {
+		return l.play(t, "site.yml", "--tags", "deploy", "--limit", "prod", "--skip-tags", "assert")
+	}
+	if o := deploy(); o.err != nil || o.changed() == 0 {
+		t.Fatal(o.text)
+	}
+	secrets := l.secrets(t)
+	calls := l.read(t, "docker/calls")
+	for _, want := range []string{
+		"gitea admin user create --admin --username owner --email you@example.org --password " + password(secrets, "GITEA_ADMIN_PASSWORD"),
+		"up --detach --remove-orphans --wait --wait-timeout 900",
+	} {
+		if !strings.Contains(calls, want) {
+			t.Errorf("it did not ask docker for %q:\n%s", want, calls)
+		}
+	}
+	if got := strings.TrimSpace(l.read(t, "docker/generated")); got != password(secrets, "SYNCTHING_PASSWORD") {
+		t.Errorf("Syncthing's page got the password %q", got)
+	}
+	if got, want := l.read(t, "docker/kuma"), "--url http://"+lan+":3001 "+l.path("prod/opt/prod-services/kuma/monitors.yaml")+" home.example.org 32\n"; got != want {
+		t.Errorf("kuma-sync was asked %q, want %q", got, want)
+	}
+	var options struct{ ListenAddresses []string }
+	l.get(t, "GET", lan, "key-of-the-first", "/rest/config/options", &options)
+	if got := strings.Join(options.ListenAddresses, " "); got != fmt.Sprintf("tcp://%s:22000 tcp://%s:22000 quic://%s:22000 quic://%s:22000", lan, prodIP, lan, prodIP) {
+		t.Errorf("Syncthing listens on %s", got)
+	}
+	if o := deploy(); o.err != nil || o.changed() != 0 {
+		t.Errorf("a second deploy changed %d: %s", o.changed(), o.text)
+	}
+}
+
+func TestRunnersImageIsBuiltOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.made(t)
+	l.give(t, given)
+	l.ollama(t)
+	l.write(t, "docker/contabo.services", "runner\n")
+	l.write(t, "docker/contabo.json", `{"services": {"runner": {"image": "runner:81a27b5"}}}`)
+	l.write(t, "vps/opt/contabo/Dockerfile", "FROM scratch\n")
+	for i := range 2 {
+		o := l.play(t, "site.yml", "--tags", "deploy", "--limit", "vps", "--skip-tags", "assert,syncthing")
+		if o.err != nil || (o.changed() == 0) != (i == 1) {
+			t.Fatalf("run %d changed %d: %s", i, o.changed(), o.text)
+		}
+	}
+	if n := strings.Count(l.read(t, "docker/calls"), "build --tag runner:"); n != 1 {
+		t.Errorf("the image was built %d times", n)
+	}
+}

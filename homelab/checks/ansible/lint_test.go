@@ -1,0 +1,164 @@
+package ansible
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"davidcockson.com/runner/homelab/internal/peer"
+)
+
+// Each linter is content with the tree, and not with one mistake in a copy of it.
+func TestLinters(t *testing.T) {
+	t.Parallel()
+	lint := func(program string, arguments ...string) func(*testing.T, string) (string, error) {
+		return func(t *testing.T, dir string) (string, error) {
+			cmd := exec.Command(peer.Need(t, program), arguments...)
+			cmd.Dir = dir
+			home := t.TempDir()
+			cmd.Env = append(os.Environ(), "HOME="+home, "ANSIBLE_HOME="+home, "ANSIBLE_LOCAL_TEMP="+home, "XDG_CACHE_HOME="+home, "NO_COLOR=1")
+			out, err := cmd.CombinedOutput()
+			return string(out), err
+		}
+	}
+	rows := []struct {
+		name          string
+		run           func(*testing.T, string) (string, error)
+		file, mistake string // what is appended in the copy
+		want          string
+	}{
+		{"syntax", lint("ansible-playbook", "-i", "inventory/example.yml", "--syntax-check", "site.yml"),
+			"roles/runner/tasks/deploy.yml", "\n- name: Wrong\n  ansible.builtin.commend:\n", "couldn't resolve module/action"},
+		{"yamllint", lint("yamllint", "--strict", "."),
+			"group_vars/all.yml", "\nhomelab_x: yes\n", "truthy"},
+		{"ansible-lint, profile production", lint("ansible-lint", "--offline", "--nocolor", "-p"),
+			"roles/dev-learning/tasks/main.yml", "\n- name: Wrong\n  ansible.builtin.command: systemctl restart docker\n", "no-changed-when"},
+		{"shellcheck", lint("shellcheck", "roles/common/files/compose-up", "roles/prod-services/files/make-certificate"),
+			"roles/common/files/compose-up", "\nrm $folder/*\n", "SC2086"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			if out, err := row.run(t, books); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			dir := copyOfTree(t)
+			file, err := os.OpenFile(filepath.Join(dir, row.file), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := file.WriteString(row.mistake); err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := row.run(t, dir); err == nil || !strings.Contains(out, row.want) {
+				t.Errorf("a mistake was let through: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// copyOfTree is ansible/ as it is in git, with what it reads beside it.
+func copyOfTree(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "ansible"), os.DirFS(books)); err != nil {
+		t.Fatal(err)
+	}
+	ports, err := os.ReadFile("../../ports.yaml")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "ports.yaml"), ports, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{"roles/common/files/compose-up", "roles/prod-services/files/make-certificate"} {
+		if err := os.Chmod(filepath.Join(dir, "ansible", script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "ansible")
+}
+
+var (
+	defined = regexp.MustCompile(`(?m)^ *(homelab_[a-z_]+):`)
+	used    = regexp.MustCompile(`\bhomelab_[a-z_]+`)
+)
+
+// TestEveryVariableIsExplained: each has a comment before it where it is set, is used, and
+// is set in one place alone, since group_vars would silently win over an inventory file.
+func TestEveryVariableIsExplained(t *testing.T) {
+	t.Parallel()
+	places := map[string]string{}
+	for _, file := range []string{"group_vars/all.yml", "inventory/example.yml"} {
+		text, err := os.ReadFile(filepath.Join(books, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, problem := range unexplained(string(text)) {
+			t.Errorf("%s: %s has no comment", file, problem)
+		}
+		for _, m := range defined.FindAllStringSubmatch(string(text), -1) {
+			if other := places[m[1]]; other != "" && other != file {
+				t.Errorf("%s is set in %s and in %s, which would win", m[1], file, other)
+			}
+			places[m[1]] = file
+		}
+	}
+	uses := map[string]bool{"homelab_secrets": false}
+	err := filepath.WalkDir(books, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || strings.Contains(path, "/inventory/") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, line := range strings.Split(string(text), "\n") {
+			if strings.HasPrefix(strings.TrimSpace(line), "#") {
+				continue
+			}
+			for _, at := range used.FindAllStringIndex(line, -1) {
+				if name := line[at[0]:at[1]]; !strings.HasPrefix(line, name+":") {
+					uses[name] = true
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range places {
+		if !uses[name] {
+			t.Errorf("nothing uses %s", name)
+		}
+	}
+	for name := range uses {
+		if places[name] == "" && name != "homelab_secrets" {
+			t.Errorf("%s is used and nowhere explained", name)
+		}
+	}
+	if got := unexplained("# a comment\nhomelab_a: 1\nhomelab_b: 2\n\nhomelab_c: 3\n"); len(got) != 1 || got[0] != "homelab_c" {
+		t.Errorf("a variable without a comment is not seen: %q", got)
+	}
+}
+
+// unexplained are the variables of a file that stand in a paragraph that does not begin
+// with a comment.
+func unexplained(text string) (names []string) {
+	explained := false
+	for _, line := range strings.Split(text, "\n") {
+		trimmed := strings.TrimSpace(line)
+		switch m := defined.FindStringSubmatch(line); {
+		case trimmed == "":
+			explained = false
+		case strings.HasPrefix(trimmed, "#"):
+			explained = true
+		case m != nil && !explained:
+			names = append(names, m[1])
+		}
+	}
+	return names
+}

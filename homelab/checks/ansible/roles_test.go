@@ -1,0 +1,301 @@
+package ansible
+
+import (
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"davidcockson.com/runner/homelab/internal/peer"
+)
+
+// ollama answers for both model servers.
+func (l *lab) ollama(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"version":"0.13.0"}`))
+	}))
+	t.Cleanup(server.Close)
+	l.inventory(t, map[string]any{"homelab_contabo_ollama": server.URL, "homelab_davas_ollama": server.URL})
+}
+
+// The whole of what a deployment lays down, in the order in which an owner meets it.
+func TestADeploymentLaysEverythingDownOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	peer.Need(t, "git")
+	peer.Need(t, "openssl")
+	l.ollama(t)
+
+	t.Run("check mode writes nothing", func(t *testing.T) {
+		if o := l.play(t, "site.yml", "--tags", "config", "--limit", "prod", "--check"); o.err != nil {
+			t.Fatal(o.text)
+		}
+		for _, folder := range []string{"home/.config/homelab", "prod/opt", "prod/media"} {
+			if _, err := os.Stat(l.path(folder)); !os.IsNotExist(err) {
+				t.Errorf("%s was made: %v", folder, err)
+			}
+		}
+	})
+	t.Run("the first run makes the secrets and stops at what only the owner can give", func(t *testing.T) {
+		o := l.play(t, "site.yml", "--tags", "config", "--limit", "dev")
+		if o.err == nil || !strings.Contains(o.text, "dev-learning/env.example wants a value for DISCORD_ALERT_WEBHOOK") {
+			t.Fatal(o.text)
+		}
+		if text := l.read(t, "home/.config/homelab/secrets.yml"); !strings.HasPrefix(text, "$ANSIBLE_VAULT;") {
+			t.Errorf("the secrets are not encrypted: %.40q", text)
+		}
+		l.give(t, given)
+	})
+	secrets := l.secrets(t)
+	t.Run("the next run lays everything down", func(t *testing.T) {
+		if o := l.play(t, "site.yml", "--tags", "config"); o.err != nil || o.changed() == 0 {
+			t.Fatal(o.text)
+		}
+	})
+	t.Run("a further run changes nothing", func(t *testing.T) {
+		if o := l.play(t, "site.yml", "--tags", "config"); o.err != nil || o.changed() != 0 {
+			t.Fatalf("changed %d\n%s", o.changed(), o.text)
+		}
+		if l.secrets(t) != secrets {
+			t.Error("the secrets are others now")
+		}
+	})
+	t.Run("modes", l.modes)
+	t.Run("every variable has its value", l.variables)
+	t.Run("units are valid", func(t *testing.T) {
+		analyze := peer.Need(t, "systemd-analyze")
+		for _, unit := range []string{"prod/units/homelab-prod-services.service", "dev/units/homelab-dev-learning.service", "vps/units/homelab-contabo.service"} {
+			// Units of programs that this machine has not are no fault of ours.
+			out, err := exec.Command(analyze, "verify", l.path(unit)).CombinedOutput()
+			if text := string(out); err != nil && !strings.Contains(text, "docker.service not found") {
+				t.Errorf("%s: %v\n%s", unit, err, text)
+			}
+		}
+	})
+	t.Run("runner accepts its configuration", func(t *testing.T) {
+		out, err := exec.Command(l.path("vps/opt/contabo/runner"), "init", "--config", l.path("vps/etc/runner.yaml")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if text := l.read(t, "vps/state/password"); strings.Contains(text, password(secrets, "RUNNER_PASSWORD")) || len(text) < 40 {
+			t.Error("the control room's password is not hashed")
+		}
+	})
+	t.Run("no secret is printed", func(t *testing.T) {
+		o := l.play(t, "site.yml", "--tags", "config", "--limit", "dev", "-vv", "--diff")
+		for _, line := range strings.Split(secrets, "\n") {
+			if name, value, ok := strings.Cut(line, ": "); ok && len(value) > 8 && strings.Contains(o.text, strings.Trim(value, "'")) {
+				t.Errorf("%s is in the output", name)
+			}
+		}
+	})
+}
+
+func password(secrets, name string) string {
+	return regexp.MustCompile(`(?m)^` + name + `: (.*)$`).FindStringSubmatch(secrets)[1]
+}
+
+func (l *lab) modes(t *testing.T) {
+	for name, want := range map[string]fs.FileMode{
+		"home/.config/homelab/secrets.yml": 0o600, "home/.config/homelab/vault-password": 0o600,
+		"prod/opt/prod-services/.env": 0o600, "dev/opt/dev-learning/.env": 0o600, "vps/opt/contabo/.env": 0o600,
+		"prod/opt/prod-services/nginx/tls/key.pem": 0o600, "prod/opt/ca/ca-key.pem": 0o600,
+		"vps/etc/runner.yaml": 0o640, "vps/etc/secrets/discord_webhook": 0o440, "vps/opt/contabo/runner": 0o755,
+		"prod/opt/bin/compose-up": 0o755, "prod/opt/bin/kuma-sync": 0o755,
+	} {
+		info, err := os.Stat(l.path(name))
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", name, info.Mode().Perm(), want)
+		}
+	}
+	if _, err := os.Stat(l.path("prod/opt/prod-services/env.example")); err == nil {
+		t.Error("env.example was copied too")
+	}
+}
+
+// variables holds each .env against its env.example: names, and for made ones the form.
+func (l *lab) variables(t *testing.T) {
+	forms := map[string]string{"hex": `[0-9a-f]`, "base64url": `[A-Za-z0-9_-]`}
+	entry := regexp.MustCompile(`(?m)^# (made|given) · (.*)\n(?:# .*\n)*([A-Z][A-Z0-9_]*)=`)
+	sized := regexp.MustCompile(`^(\d+) (hex|base64url)`)
+	for stack, host := range map[string]string{"prod-services": "prod", "dev-learning": "dev", "contabo": "vps"} {
+		env := l.read(t, host+"/opt/"+stack+"/.env")
+		example, err := os.ReadFile("../../" + stack + "/env.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := entry.FindAllStringSubmatch(string(example), -1)
+		if len(entries) < 10 {
+			t.Fatalf("%s/env.example has %d variables", stack, len(entries))
+		}
+		for _, e := range entries {
+			line := regexp.MustCompile(`(?m)^` + e[3] + `='(.*)'$`).FindStringSubmatch(env)
+			if line == nil {
+				t.Errorf("%s: %s is missing", stack, e[3])
+				continue
+			}
+			pattern := `.*`
+			if m := sized.FindStringSubmatch(e[2]); m != nil {
+				pattern = forms[m[2]] + `{` + m[1] + `}`
+			} else if strings.HasPrefix(e[2], "pk-lf-") || strings.HasPrefix(e[2], "sk-lf-") {
+				pattern = e[2][:6] + `[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`
+			}
+			if !regexp.MustCompile(`^` + pattern + `$`).MatchString(line[1]) {
+				t.Errorf("%s: %s is not %s", stack, e[3], e[2])
+			}
+		}
+	}
+}
+
+// What a deployment must not begin with. Each row is one sentence that the owner reads.
+func TestWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name      string
+		inventory map[string]any
+		prepare   func(*testing.T, *lab)
+		arguments []string
+		want      string
+	}{
+		{"an address that is none of the tailnet", map[string]any{"dev.homelab_tailscale_ip": "192.168.1.11"}, nil,
+			[]string{"--tags", "assert"}, "It must be the host's own Tailscale address, in 100.64.0.0/10"},
+		{"an empty address", map[string]any{"prod.homelab_tailscale_ip": ""}, nil,
+			[]string{"--tags", "assert"}, "in 100.64.0.0/10"},
+		{"an address that is not this host's", map[string]any{"dev.homelab_tailscale_ip": "100.64.0.99"}, nil,
+			[]string{"--tags", "assert"}, "and the inventory says 100.64.0.99"},
+		{"a host that is logged out", nil, func(t *testing.T, l *lab) {
+			l.program(t, "tailscale", "#!/bin/sh\necho 'no current Tailscale IPs; state: NeedsLogin' >&2\nexit 1\n")
+		}, []string{"--tags", "assert"}, "has not joined the tailnet (no current Tailscale IPs; state: NeedsLogin). Run `tailscale up` there"},
+		{"a Docker that is stopped", nil, func(t *testing.T, l *lab) {
+			l.program(t, "docker", "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+		}, []string{"--tags", "assert"}, "Docker does not answer on"},
+		{"Debian's old compose", nil, func(t *testing.T, l *lab) {
+			l.program(t, "docker", "#!/bin/sh\ncase $1 in version) echo 20.10.24;; *) echo 'docker: no compose' >&2; exit 1;; esac\n")
+		}, []string{"--tags", "assert"}, "needs the compose plugin of Docker, 2.23.1 or newer, and has none"},
+		{"a model server that is missing", nil, nil,
+			[]string{"--tags", "assert"}, "No Ollama answers at http://127.0.0.1:1 on vps"},
+		{"a LAN address that would open every address", map[string]any{"prod.homelab_lan_ip": "0.0.0.0"}, nil,
+			[]string{"--tags", "config", "--limit", "prod"}, "would publish services on every address"},
+		{"a placeholder in the inventory", map[string]any{"homelab_domain": "REPLACE_ME"}, nil,
+			[]string{"--tags", "config", "--limit", "prod"}, "wants a value for HOME_DOMAIN"},
+		{"a placeholder among the secrets", nil, func(t *testing.T, l *lab) {
+			l.made(t)
+			l.give(t, map[string]string{"SEARXNG_SECRET": "ultrasecretkey"})
+		}, []string{"--tags", "secrets"}, "SEARXNG_SECRET. Such a value is a placeholder"},
+		{"a key of 64 zeros", nil, func(t *testing.T, l *lab) {
+			l.made(t)
+			l.give(t, map[string]string{"LANGFUSE_ENCRYPTION_KEY": strings.Repeat("0", 64)})
+		}, []string{"--tags", "secrets"}, "LANGFUSE_ENCRYPTION_KEY. Such a value is a placeholder"},
+		{"secrets whose password is lost", nil, func(t *testing.T, l *lab) {
+			l.made(t)
+			if err := os.Remove(l.path("home/.config/homelab/vault-password")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"--tags", "secrets"}, "is there and the password that opens it"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			l := newLab(t)
+			l.inventory(t, row.inventory)
+			if row.prepare != nil {
+				row.prepare(t, l)
+			}
+			if o := l.play(t, "site.yml", row.arguments...); o.err == nil || !strings.Contains(o.text, row.want) {
+				t.Errorf("want %q in\n%s", row.want, o.text)
+			}
+		})
+	}
+}
+
+// made runs what makes the secrets, and nothing else.
+func (l *lab) made(t *testing.T) {
+	t.Helper()
+	if o := l.play(t, "site.yml", "--tags", "secrets"); o.err != nil {
+		t.Fatal(o.text)
+	}
+}
+
+func TestADeployRestartsWhatChanged(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.made(t)
+	l.give(t, given)
+	tree := l.path("tree")
+	for _, folder := range []string{"dev-learning"} {
+		if err := os.CopyFS(filepath.Join(tree, folder), os.DirFS("../../"+folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.settings["homelab_tree"] = tree
+	config := func(image string) {
+		l.write(t, "docker/dev-learning.json", `{"services": {
+			"prometheus": {"image": "`+image+`", "volumes": [{"source": "`+l.path("dev/opt/dev-learning/prometheus")+`"}]},
+			"grafana": {"image": "grafana/grafana:13.2.2", "volumes": [{"source": "`+l.path("dev/opt/dev-learning/grafana")+`"}]}}}`)
+	}
+	config("prom/prometheus:v3.14.0")
+	l.write(t, "docker/dev-learning.services", "prometheus\ngrafana\n")
+	deploy := func() outcome { return l.play(t, "site.yml", "--tags", "config,deploy", "--limit", "dev") }
+
+	if o := deploy(); o.err != nil || o.changed() == 0 || strings.Contains(l.read(t, "docker/calls"), "restart") {
+		t.Fatalf("the first deploy: %s\n%s", o.text, l.read(t, "docker/calls"))
+	}
+	if o := deploy(); o.err != nil || o.changed() != 0 {
+		t.Fatalf("the second deploy changed %d: %s", o.changed(), o.text)
+	}
+	file := filepath.Join(tree, "dev-learning/prometheus/prometheus.yml")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, append(text, "# another line\n"...), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := deploy(); o.err != nil || !strings.HasSuffix(l.read(t, "docker/calls"), " restart prometheus\n") {
+		t.Fatalf("after a file of Prometheus changed: %s\n%s", o.text, l.read(t, "docker/calls"))
+	}
+	for _, image := range []string{"prom/prometheus:latest", "registry:5000/prometheus"} {
+		config(image)
+		if o := deploy(); o.err == nil || !strings.Contains(o.text, "names "+image+": such a tag is another image tomorrow") {
+			t.Errorf("%s was deployed: %s", image, o.text)
+		}
+	}
+}
+
+func TestComposeUpWaitsForTheAddress(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name, ip string
+		seconds  string
+		ok       bool
+	}{
+		{"an address that is there", "echo '2: tailscale0    inet 100.64.0.10/32 scope global tailscale0'", "3", true},
+		{"an address that comes late", "test -e $LAB/asked && echo '2: tailscale0    inet 100.64.0.10/32 scope'; touch $LAB/asked", "3", true},
+		{"one that never comes", "true", "1", false},
+		{"another that begins alike", "echo '2: tailscale0    inet 100.64.0.101/32 scope'", "1", false},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"ip": row.ip, "docker": `echo "$*" > $LAB/up`, "sleep": "true"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.Command(books+"/roles/common/files/compose-up", "/opt/homelab/prod-services", "100.64.0.10", row.seconds)
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "LAB="+dir)
+			out, err := cmd.CombinedOutput()
+			up, _ := os.ReadFile(filepath.Join(dir, "up"))
+			if row.ok != (err == nil) || row.ok != (string(up) == "compose --project-directory /opt/homelab/prod-services up --detach\n") {
+				t.Errorf("got %v, %q: %s", err, up, out)
+			}
+		})
+	}
+}

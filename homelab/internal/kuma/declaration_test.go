@@ -1,0 +1,55 @@
+package kuma
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestWhatADeclarationRefuses(t *testing.T) {
+	const admin = "admin: {name: admin, password: secret-of-the-file}\n"
+	rows := []struct{ name, text, want string }{
+		{"a key that is none", admin + "monitor: []", "field monitor not found"},
+		{"no admin", "monitors: []", "admin needs name and password"},
+		{"a variable that is not set", "admin: {name: admin, password: \"${NOBODY}\"}", "the variable NOBODY is not set"},
+		{"a monitor without a name", admin + "monitors: [{type: ping, hostname: a}]", "monitors[0] has no name"},
+		{"two of one name", admin + "monitors: [{name: A, type: ping, hostname: a}, {name: A, type: ping, hostname: b}]", "two monitors are called A"},
+		{"a type that is none", admin + "monitors: [{name: A, type: pong}]", `type "pong"`},
+		{"a key that is missing", admin + "monitors: [{name: A, type: keyword, url: \"http://a/\"}]", "needs keyword"},
+		{"a key of another type", admin + "monitors: [{name: A, type: http, url: \"http://a/\", port: 7}]", "has no port"},
+		{"an interval that Kuma refuses", admin + "monitors: [{name: A, type: ping, hostname: a, interval: 5}]", "20 at least"},
+		{"a webhook that is missing", admin + "discord: {name: D}", "discord needs name and webhook"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := parse([]byte(row.text), func(string) string { return "" })
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret-of-the-file") {
+				t.Errorf("it repeats a value: %v", err)
+			}
+		})
+	}
+}
+
+// The declaration that is deployed is one, with every variable that the deploy gives.
+func TestTheDeployedDeclaration(t *testing.T) {
+	given := map[string]string{"KUMA_PASSWORD": "a", "DISCORD_ALERT_WEBHOOK": "b", "HOME_DOMAIN": "home.example.org"}
+	d, err := Load("../../prod-services/kuma/monitors.yaml", func(name string) string { return given[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../ansible/roles/prod-services/tasks/deploy.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range given {
+		if !strings.Contains(string(text), name+": ") {
+			t.Errorf("the deploy does not give %s", name)
+		}
+	}
+	if len(d.Monitors) < 20 || d.Discord == nil {
+		t.Errorf("it has %d monitors", len(d.Monitors))
+	}
+}
