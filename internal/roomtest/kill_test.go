@@ -35,7 +35,7 @@ func TestKilledInMidAnswer(t *testing.T) {
 	w := newWorld(t, "grace: 0s\nproviders:\n"+m.provider("fake", victims))
 	k := &killed{t: t, w: w, m: m, s: w.start("up")}
 	interrupted := 0
-	kills := peertest.Soak(t, 50, 500)
+	kills := peertest.Soak(t, 30, 500)
 	for k.n = range kills {
 		k.strike()
 		for _, file := range []string{"ledger.db", "history.db"} {
