@@ -164,7 +164,8 @@ func run(ctx context.Context, args []string, env environment) int {
 		}
 		c.args = flags.Args()
 		if cmd.args == "" && len(c.args) > 0 {
-			return report(env, usageError{fmt.Sprintf("runner %s takes no argument %q; see `runner %s --help`", cmd.name, c.args[0], cmd.name)})
+			// What was given is not repeated: it may be a password.
+			return report(env, usageError{fmt.Sprintf("runner %s takes no argument; see `runner %s --help`", cmd.name, cmd.name)})
 		}
 		return report(env, cmd.run(ctx, c))
 	}

@@ -92,9 +92,6 @@ func runLink(ctx context.Context, c *call) error {
 
 // runPasswd sets the password, or with a name adds a token for a program.
 func runPasswd(ctx context.Context, c *call) error {
-	if len(c.args) > 0 {
-		return usageError{"the password is asked for, or read from stdin; it is no argument, since others could see it"}
-	}
 	conf, err := c.load()
 	if err != nil {
 		return err

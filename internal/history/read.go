@@ -14,7 +14,7 @@ import (
 const (
 	keptQuery = keptColumns + "WHERE c.id = ?"
 	listQuery = keptColumns + "WHERE c.deleted = 0 AND (c.updated, c.id) < (?, ?) ORDER BY c.updated DESC, c.id DESC LIMIT ?"
-	turnQuery = "SELECT " + columns + " FROM messages WHERE conversation = ? AND turn > 0 AND turn >= ? AND turn < ? ORDER BY turn, version"
+	turnQuery = "SELECT " + columns + " FROM messages WHERE conversation = ? AND turn >= ? AND turn < ? AND turn > 0 ORDER BY turn, version"
 )
 
 type querier interface {
