@@ -196,11 +196,7 @@ func (d desk) Preview(_ context.Context, path string, bytes int) (string, bool, 
 	if err != nil {
 		return "", false, err
 	}
-	text := string(data)
-	if _, body, found := strings.Cut(strings.TrimPrefix(text, "---\n"), "\n---\n"); found && strings.HasPrefix(text, "---\n") {
-		text = body
-	}
-	text = strings.TrimSpace(text)
+	text, _ := belowProperties(string(data))
 	if len(text) <= bytes {
 		return text, true, nil
 	}

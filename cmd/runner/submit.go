@@ -228,11 +228,23 @@ func readAnswer(dir, output string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the answer: %w", err)
 	}
-	_, text, found := strings.Cut(strings.TrimPrefix(string(data), "---\n"), "\n---\n")
+	text, found := belowProperties(string(data))
 	if !found {
 		return "", fmt.Errorf("read the answer: %s has no frontmatter", output)
 	}
-	return strings.TrimSpace(text), nil
+	return text, nil
+}
+
+// belowProperties is the text of a note of ours without its frontmatter, and all of
+// it where there is none.
+func belowProperties(note string) (text string, found bool) {
+	if rest, begins := strings.CutPrefix(note, "---\n"); begins {
+		_, text, found = strings.Cut(rest, "\n---\n")
+	}
+	if !found {
+		text = note
+	}
+	return strings.TrimSpace(text), found
 }
 
 func printJSON(w io.Writer, v any) error {

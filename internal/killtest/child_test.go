@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
@@ -170,7 +171,7 @@ func runWorker(o orders) error {
 		return err
 	}
 	c.Worker = worker.New(worker.Options{
-		Vault: v, Ledger: c.ledger, Hosts: []worker.Host{{Name: "davas", Provider: c.model, Models: []string{"m"}}},
+		Vault: v, Ledger: c.ledger, Hosts: []ask.Host{{Name: "davas", Provider: c.model, Models: []string{"m"}}},
 		Arbiter: provider.NewArbiter(map[string]int{"davas": 4}, time.Now), Hub: live.NewHub(64, time.Now), Location: time.UTC,
 		Guard: o.Guard, Concurrency: 4, JobLimit: 15 * time.Minute, Hostname: "here", Version: "test", StateID: o.StateID,
 		TakeOver: o.TakeOver, StateFree: func() (int64, error) { return 1 << 40, nil }, Poll: 5 * time.Millisecond,

@@ -79,7 +79,7 @@ func (w *Worker) overCap(ctx context.Context, h *host, it *queue.Item) *ledger.E
 
 // lookAhead holds the first call of a note against the caps that no midnight lifts.
 // What else is wrong with the note shows when it has its turn.
-func (w *Worker) lookAhead(ctx context.Context, h Host, name string, sum [32]byte) *ledger.End {
+func (w *Worker) lookAhead(ctx context.Context, h ask.Host, name string, sum [32]byte) *ledger.End {
 	l, err := w.queue.Load(name)
 	if err != nil || l.Sum != sum {
 		return nil

@@ -13,7 +13,7 @@ import (
 
 // host is what the poller knows of a provider's server.
 type host struct {
-	Host
+	ask.Host
 	state  hostState
 	since  time.Time // when state began
 	asked  time.Time // when it was last asked, or answered a call
@@ -43,7 +43,7 @@ const (
 	listBelieved = 10 * time.Second
 )
 
-func newHost(h Host) *host {
+func newHost(h ask.Host) *host {
 	state := unknown
 	if !h.Probed {
 		state = up

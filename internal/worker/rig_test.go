@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
@@ -209,7 +210,7 @@ func (r *rig) start() *session {
 			err := db.Read.QueryRow("SELECT count(*) FROM calls JOIN answers ON answers.call = calls.id WHERE hash = ? AND state = 'answered'", hash).Scan(&n)
 			return err == nil && n > 0
 		}
-		o.Hosts = append(o.Hosts, Host{Name: name, Provider: m, Models: []string{"m"}, Probed: true, Patient: true})
+		o.Hosts = append(o.Hosts, ask.Host{Name: name, Provider: m, Models: []string{"m"}, Probed: true, Patient: true})
 		limits[name] = 2
 	}
 	o.Arbiter = provider.NewArbiter(limits, time.Now)

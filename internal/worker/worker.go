@@ -36,15 +36,12 @@ import (
 	"davidcockson.com/runner/internal/vault"
 )
 
-// Host is a configured provider.
-type Host = ask.Host
-
 // Options is what a Worker is made of. All fields must be set unless they say
 // otherwise.
 type Options struct {
 	Vault   *vault.Vault
 	Ledger  *ledger.Ledger
-	Hosts   []Host
+	Hosts   []ask.Host
 	Arbiter *provider.Arbiter
 	Hub     *live.Hub
 	// Location is the owner's zone.
