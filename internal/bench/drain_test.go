@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/live"
 	"davidcockson.com/runner/internal/provider"
@@ -192,7 +193,7 @@ func runWorker(b *testing.B, v *vault.Vault, l *ledger.Ledger, n, jobs int, chan
 	const host = "echo"
 	o := worker.Options{
 		Vault: v, Ledger: l, Hub: live.NewHub(256, time.Now), Location: time.UTC, Concurrency: jobs,
-		Hosts:    []worker.Host{{Name: host, Provider: echo.New(host, provider.DefaultDeadlines()), Models: []string{echo.Echo}}},
+		Hosts:    []ask.Host{{Name: host, Provider: echo.New(host, provider.DefaultDeadlines()), Models: []string{echo.Echo}}},
 		Arbiter:  provider.NewArbiter(map[string]int{host: jobs}, time.Now),
 		JobLimit: 15 * time.Minute, Grace: time.Minute, Hostname: "here", Version: "bench", StateID: "state",
 		StateFree: func() (int64, error) { return 1 << 40, nil }, Poll: time.Second, Log: slog.New(done),
