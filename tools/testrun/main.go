@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,7 +44,9 @@ func main() {
 const spared = "-gcflags=modernc.org/sqlite/lib=-race=false"
 
 func run(ctx context.Context, packages []string, out io.Writer) error {
-	args := []string{"test", "-json", "-count=1", "-timeout=10m"}
+	// Tests of the whole mostly wait for another process, so that more packages than
+	// processors are under way at once.
+	args := []string{"test", "-json", "-count=1", "-timeout=10m", fmt.Sprintf("-p=%d", 2*runtime.NumCPU())}
 	cgo := "CGO_ENABLED=0"
 	var leftOut []string
 	if compilesC(ctx) {
