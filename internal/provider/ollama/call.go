@@ -224,13 +224,18 @@ func (c *call) finish(err error) provider.Answer {
 	return c.answer
 }
 
-// adviceContext says how far num_ctx can still be raised.
+// adviceContext says which of prompt and answer fills the context, and how far
+// num_ctx can still be raised.
 func (c *call) adviceContext() string {
+	first := "shorten the prompt"
+	if c.answer.Usage.Written > c.answer.Usage.Read {
+		first = "ask for a shorter answer"
+	}
 	switch {
 	case c.own == 0:
-		return "shorten the prompt, or raise num_ctx of this model in the configuration"
+		return first + ", or raise num_ctx of this model in the configuration"
 	case c.answer.Context >= c.own:
-		return fmt.Sprintf("shorten the prompt: this model was made for %d tokens at most", c.own)
+		return fmt.Sprintf("%s: this model was made for %d tokens at most", first, c.own)
 	}
-	return fmt.Sprintf("shorten the prompt, or raise num_ctx of this model in the configuration (%d at most)", c.own)
+	return fmt.Sprintf("%s, or raise num_ctx of this model in the configuration (%d at most)", first, c.own)
 }
