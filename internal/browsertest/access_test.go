@@ -149,6 +149,7 @@ func TestASessionOfCloudflareAccessExpires(t *testing.T) {
 	p.allow("^security: .*" + elsewhere.URL)
 	p.allow("^javascript: .*" + elsewhere.URL)
 	p.allow(`^console: "policy: connect-src ` + elsewhere.URL)
+	p.allow(`^console: "policy: img-src ` + edge.URL + `/static/favicon`) // asked for when the browser finds time
 	p.allow("^request to " + elsewhere.URL)
 	expired.Store(true)
 	edge.CloseClientConnections()

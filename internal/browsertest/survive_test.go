@@ -122,3 +122,22 @@ func TestWhatWasShownSurvivesAKill(t *testing.T) {
 		t.Errorf("asked again it shows %q", got)
 	}
 }
+
+// TestAStreamThatFellAsleepIsTakenUp has a page set its stream aside, as one that is
+// hidden does, and never hear that it is seen again.
+func TestAStreamThatFellAsleepIsTakenUp(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t)
+	p := r.enter()
+	p.open("/queue")
+	p.until("the stream is read", `document.querySelector("#stream")._htmx?.sse?.reader`)
+	eval[bool](p, `(() => {
+		Object.defineProperty(document, "hidden", { value: true, configurable: true });
+		document.dispatchEvent(new Event("visibilitychange"));
+		delete document.hidden;
+		document.querySelector("#stream").dataset.silence = 1;
+		return true;
+	})()`)
+	r.davas.sleep()
+	p.sees("#hosts", "davas unreachable since ")
+}

@@ -118,8 +118,10 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 	}
 	talk := &talk{a: a, id: conversation, out: out, after: lastEventID(r)}
 	pushed := make([][]byte, len(parts))
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
+	// A timer's own channel would be put into the runtime's heap for each wait.
+	beat := make(chan struct{}, 1)
+	beats := time.AfterFunc(heartbeat, func() { beat <- struct{}{} })
+	defer beats.Stop()
 	wake := make([]<-chan struct{}, 3) // of up to three parts
 	for {
 		var more <-chan struct{}
@@ -145,11 +147,16 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 		case <-wake[0]:
 		case <-wake[1]:
 		case <-wake[2]:
-		case <-beat.C:
+		case <-beat:
+			beats.Reset(heartbeat)
 			if !a.o.Gate.Still(w, r) { // signed out, on whichever page
 				return nil
 			}
-			out.comment("still here")
+			if out.page {
+				out.event(0, "beat", struct{}{}) // its script sees no comments
+			} else {
+				out.comment("still here")
+			}
 		case <-ctx.Done():
 			return nil
 		case <-a.streams.ending:

@@ -160,6 +160,18 @@
   const connect = (source) => setTimeout(() => {
     if (source.isConnected && !source._htmx?.sse) htmx.ajax("GET", source.getAttribute("hx-sse:connect"), { source });
   }, 2000);
+  // A stream says something each 15 s. One that is silent for longer than data-silence,
+  // in seconds, is dead without an end, as after a change of networks, or was set aside
+  // while the page was hidden and never taken up: it is cut, so that hx-sse connects again.
+  const stream = $("#stream");
+  let heard = Date.now();
+  for (const name of ["htmx:sse:after:connection", "htmx:sse:after:message", "htmx:sse:error"]) on(name, () => { heard = Date.now(); });
+  setInterval(() => {
+    if (!stream || document.hidden || Date.now() - heard < stream.dataset.silence * 1000) return;
+    heard = Date.now();
+    document.dispatchEvent(new Event("visibilitychange"));
+    stream._htmx?.sse?.reader?.cancel();
+  }, 1000);
   on("stopping", () => tell("The server stops. Trying again…"));
 
   // ---- errors of forms ----
