@@ -339,3 +339,53 @@ func TestCopying(t *testing.T) {
 		p.sees(row.button, "Copied")
 	}
 }
+
+// TestAConversationIsNamedDeletedAndBroughtBack begins it with a system prompt, whose
+// effect the model server sees.
+func TestAConversationIsNamedDeletedAndBroughtBack(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t)
+	p := r.enter()
+	p.open("/chat")
+	p.unfold(".composer details.settings")
+	p.click("textarea[name=system]")
+	p.insert("Answer like a pirate.")
+	p.click(".composer input[name=temperature]")
+	p.insert("three")
+	p.choose(gemma)
+	p.write("Where is the ship?")
+	p.press(kb.Enter)
+	p.allow("^network: .*422")
+	p.sees("#composer [data-error]", "the temperature is a number from 0 to 2")
+	eval[bool](p, `document.querySelector(".composer input[name=temperature]").value = "", true`)
+	p.click("#text")
+	p.press(kb.Enter)
+	c := r.davas.next()
+	if c.system != "Answer like a pirate." {
+		t.Errorf("the system prompt that was sent is %q", c.system)
+	}
+	c.say("Arr.")
+	c.end()
+	p.done()
+
+	p.click("button[popovertarget=settings]")
+	p.click("#settings input[name=title]")
+	eval[bool](p, `document.querySelector("#settings input[name=title]").select(), true`)
+	p.insert("Ships & <b>more</b>")
+	p.click("#settings button.primary")
+	p.sees("main h1", "Ships & <b>more</b>")
+	p.sees("#talks", "Ships & <b>more</b>")
+	p.click("button[popovertarget=settings]")
+	if got := eval[string](p, `document.querySelector("#settings textarea[name=system]").value`); got != "Answer like a pirate." {
+		t.Errorf("the settings show the system prompt as %q", got)
+	}
+	p.click("#settings button.danger")
+	p.sees(".notice", "The conversation is deleted.")
+	p.until("it is gone from the list", `!document.querySelector("#talks").innerText.includes("Ships")`)
+	p.click(".notice button")
+	p.sees("main h1", "Ships & <b>more</b>")
+	p.sees("#talks", "Ships & <b>more</b>")
+	if got := p.answered(); got != "Arr." {
+		t.Errorf("the answer came back as %q", got)
+	}
+}

@@ -37,6 +37,7 @@ type davas struct {
 // call is a prompt that waits for its answer.
 type call struct {
 	prompt string // its last message
+	system string // its system prompt, "" for none
 	// gone is closed when the one who asked has gone.
 	gone <-chan struct{}
 	// pieces are lines of the answer; closed at its end.
@@ -132,7 +133,7 @@ type words struct {
 func (d *davas) chat(w http.ResponseWriter, r *http.Request) {
 	var asked struct {
 		Model    string
-		Messages []struct{ Content string }
+		Messages []struct{ Role, Content string }
 		Options  struct {
 			NumCtx int `json:"num_ctx"`
 		}
@@ -149,6 +150,10 @@ func (d *davas) chat(w http.ResponseWriter, r *http.Request) {
 	for _, m := range asked.Messages {
 		all += m.Content + "\n"
 	}
+	system := ""
+	if first := asked.Messages[0]; first.Role == "system" {
+		system = first.Content
+	}
 	last := asked.Messages[len(asked.Messages)-1].Content
 	out := json.NewEncoder(w)
 	say := func(v any) {
@@ -156,7 +161,7 @@ func (d *davas) chat(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	for piece := range d.pieces(r.Context(), last) {
+	for piece := range d.pieces(r.Context(), system, last) {
 		if _, ok := piece.(words); ok {
 			piece = map[string]any{"model": asked.Model, "message": piece, "done": false}
 		}
@@ -194,8 +199,8 @@ func (d *davas) load(w http.ResponseWriter, ctx context.Context, model string) {
 }
 
 // pieces are what is answered to a prompt: at once, or as the test says.
-func (d *davas) pieces(ctx context.Context, prompt string) <-chan any {
-	c := &call{prompt: prompt, gone: ctx.Done(), pieces: make(chan any, 1024)}
+func (d *davas) pieces(ctx context.Context, system, prompt string) <-chan any {
+	c := &call{system: system, prompt: prompt, gone: ctx.Done(), pieces: make(chan any, 1024)}
 	d.mu.Lock()
 	for key, reply := range d.replies {
 		if strings.Contains(prompt, key) {

@@ -111,6 +111,10 @@ func TestOneAnswerAtATime(t *testing.T) {
 		if n := len(r.messages()); n != 2 {
 			t.Errorf("%d messages, want the first and its answer", n)
 		}
+		_, err := r.Send(t.Context(), "c1", Post{Text: "more", System: "be brief"})
+		if invalid, ok := errors.AsType[*Invalid](err); !ok || invalid.Field != "system" {
+			t.Errorf("a system prompt in the middle: %v, want it refused", err)
+		}
 	})
 }
 
@@ -354,6 +358,8 @@ func TestWhatIsRefused(t *testing.T) {
 			{"an id that is too long", strings.Repeat("a", 65), Post{Text: "x"}, "id"},
 			{"a path as an id", "../x", Post{Text: "x"}, "id"},
 			{"a provider that is not configured", "c1", Post{Text: "x", Provider: "groq"}, "provider"},
+			{"a temperature that no server takes", "c1", Post{Text: "x", Temperature: new(2.5)}, "temperature"},
+			{"a system prompt that is too long", "c1", Post{Text: "x", System: strings.Repeat("x", MaxText+1)}, "system"},
 			{"a paid provider's model that is not configured", "c1", Post{Text: "x", Model: "dear"}, "model"},
 		} {
 			_, err := r.Send(t.Context(), tt.id, tt.post)

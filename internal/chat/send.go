@@ -14,9 +14,13 @@ import (
 )
 
 // Post is a message of the owner's. Provider and Model may be "": the
-// conversation's, or the configuration's first.
+// conversation's, or the configuration's first. System, "" for none, and Temperature,
+// nil for the server's own, come with a conversation's first message; later they are
+// changed by Settings.
 type Post struct {
 	Provider, Model, Text string
+	System                string
+	Temperature           *float64
 }
 
 // Turn names an answer that was begun.
@@ -50,8 +54,16 @@ func (c *Chat) Send(ctx context.Context, conversation string, p Post) (Turn, err
 		return Turn{}, err
 	}
 	settings := known.Settings
-	if fresh {
-		settings.Title = Title(text)
+	switch {
+	case fresh:
+		settings.Title, settings.System, settings.Temperature = Title(text), p.System, p.Temperature
+		if err := valid(settings); err != nil {
+			return Turn{}, err
+		}
+	case p.System != "":
+		return Turn{}, &Invalid{"system", "this conversation has begun: its system prompt is changed in its settings"}
+	case p.Temperature != nil:
+		return Turn{}, &Invalid{"temperature", "this conversation has begun: its temperature is changed in its settings"}
 	}
 	if settings.Provider, settings.Model, err = c.choose(ctx, p.Provider, p.Model, settings); err != nil {
 		return Turn{}, err
@@ -91,6 +103,14 @@ func (c *Chat) Settings(ctx context.Context, conversation string, s history.Sett
 	if s.Title = strings.Join(strings.Fields(s.Title), " "); s.Title == "" {
 		s.Title = known.Title
 	}
+	if err := valid(s); err != nil {
+		return err
+	}
+	return c.o.History.Change(ctx, conversation, s, time.Now())
+}
+
+// valid is nil or an *Invalid.
+func valid(s history.Settings) error {
 	switch {
 	case utf8.RuneCountInString(s.Title) > 200:
 		return &Invalid{"title", "the title is longer than 200 letters"}
@@ -99,7 +119,7 @@ func (c *Chat) Settings(ctx context.Context, conversation string, s history.Sett
 	case s.Temperature != nil && (math.IsNaN(*s.Temperature) || *s.Temperature < 0 || *s.Temperature > 2):
 		return &Invalid{"temperature", "the temperature is a number from 0 to 2"}
 	}
-	return c.o.History.Change(ctx, conversation, s, time.Now())
+	return nil
 }
 
 // Delete hides a conversation, whose running answer is stopped.

@@ -24,7 +24,9 @@ type chatPage struct {
 	frame
 	ID string
 	// New says that the conversation begins with its first message.
-	New      bool
+	New bool
+	// Deleted is the conversation that was deleted a moment ago, "" for none.
+	Deleted  string
 	Settings history.Settings
 	Turns    []turnView
 	// Before is the first turn that is shown, where there are earlier ones; else 0.
@@ -68,6 +70,9 @@ func (a *App) newChat(w http.ResponseWriter, r *http.Request) error {
 		return a.conversations(w, r)
 	}
 	p := chatPage{frame: a.frame(r, "New chat", "/chat"), ID: newID(), New: true}
+	if id := r.URL.Query().Get("deleted"); chat.ValidID(id) {
+		p.Deleted = id
+	}
 	p.Stream = "/stream"
 	return a.writeChat(w, r, p)
 }
@@ -221,17 +226,35 @@ type posted struct {
 	Provider string `json:"provider"`
 	Model    string `json:"model"`
 	Text     string `json:"text"`
+	// System and Temperature come with a conversation's first message alone.
+	System      string   `json:"system"`
+	Temperature *float64 `json:"temperature"`
 }
 
 // read reads a post. A form may name provider and model as one choice, with a slash
 // between.
 func (p *posted) read(r *http.Request) error {
-	return readForm(r, p, func(get func(string) string) {
-		p.Provider, p.Model, p.Text = get("provider"), get("model"), get("text")
+	var bad error
+	err := readForm(r, p, func(get func(string) string) {
+		p.Provider, p.Model, p.Text, p.System = get("provider"), get("model"), get("text"), get("system")
 		if choice := get("choice"); choice != "" {
 			p.Provider, p.Model, _ = strings.Cut(choice, "/")
 		}
+		p.Temperature, bad = temperature(get("temperature"))
 	})
+	return errors.Join(err, bad)
+}
+
+// temperature is the number that a form's field holds, nil for none.
+func temperature(text string) (*float64, error) {
+	if text = strings.TrimSpace(text); text == "" {
+		return nil, nil
+	}
+	x, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return nil, &chat.Invalid{Field: "temperature", Text: "the temperature is a number from 0 to 2"}
+	}
+	return &x, nil
 }
 
 func (a *App) send(w http.ResponseWriter, r *http.Request) error {
@@ -239,7 +262,7 @@ func (a *App) send(w http.ResponseWriter, r *http.Request) error {
 	if err := p.read(r); err != nil {
 		return err
 	}
-	turn, err := a.o.Chat.Send(r.Context(), r.PathValue("conversation"), chat.Post{Provider: p.Provider, Model: p.Model, Text: p.Text})
+	turn, err := a.o.Chat.Send(r.Context(), r.PathValue("conversation"), chat.Post{Provider: p.Provider, Model: p.Model, Text: p.Text, System: p.System, Temperature: p.Temperature})
 	if err != nil {
 		return err
 	}
@@ -315,13 +338,7 @@ func (a *App) settings(w http.ResponseWriter, r *http.Request) error {
 	var bad error
 	err := readForm(r, &s, func(get func(string) string) {
 		s.Title, s.System = get("title"), get("system")
-		if text := strings.TrimSpace(get("temperature")); text != "" {
-			x, err := strconv.ParseFloat(text, 64)
-			if err != nil {
-				bad = &chat.Invalid{Field: "temperature", Text: "the temperature is a number from 0 to 2"}
-			}
-			s.Temperature = &x
-		}
+		s.Temperature, bad = temperature(get("temperature"))
 	})
 	if err = errors.Join(err, bad); err != nil {
 		return err
@@ -340,9 +357,9 @@ func (a *App) delete(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.talks.poke()
 	if fromPage(r) {
-		w.Header().Set("HX-Redirect", "/chat")
+		w.Header().Set("HX-Redirect", "/chat?deleted="+id)
 	}
-	return done(w, r, "/chat", map[string]bool{"deleted": true})
+	return done(w, r, "/chat?deleted="+id, map[string]bool{"deleted": true})
 }
 
 func (a *App) undelete(w http.ResponseWriter, r *http.Request) error {
@@ -354,6 +371,9 @@ func (a *App) undelete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.talks.poke()
+	if fromPage(r) {
+		w.Header().Set("HX-Redirect", "/chat/"+id)
+	}
 	return done(w, r, "/chat/"+id, map[string]bool{"undeleted": true})
 }
 
