@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// takeTime is how long a reader may take for one write, or up to a tenth less.
+	// takeTime is how long a reader may take for one write, or up to a half less.
 	takeTime = 10 * time.Second
 	// keptBuffer is how many bytes a stream keeps for its next events.
 	keptBuffer = 2 << 10
@@ -137,7 +137,7 @@ func (s *sse) flush() error {
 		return nil
 	}
 	// A deadline is a timer of the runtime's, so it is not moved for each token.
-	if due := time.Now().Add(takeTime); due.Sub(s.due) > takeTime/10 {
+	if due := time.Now().Add(takeTime); due.Sub(s.due) > takeTime/2 {
 		if err := s.rc.SetWriteDeadline(due); err != nil {
 			return err
 		}
