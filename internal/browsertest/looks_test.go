@@ -53,7 +53,8 @@ func TestOnAPhone(t *testing.T) {
 		p.click("header.top .menu")
 		p.sees("#sidebar", "Write a Go function")
 		if chat == "" {
-			p.click("#talks a")
+			code := eval[string](p, `[...document.querySelectorAll("#talks a")].find((a) => a.innerText.includes("Write a Go function")).pathname`)
+			p.click("#talks a[href=" + quoted(code) + "]")
 			p.has(".code pre")
 			chat = eval[string](p, "location.pathname")
 			continue
