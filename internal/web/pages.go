@@ -83,7 +83,7 @@ type frame struct {
 
 func (a *App) frame(r *http.Request, title, here string) frame {
 	who := access.Who(r.Context())
-	hosts, _ := a.hosts.now()
+	hosts, _ := a.hosts.now(0)
 	if hosts == nil && who.Kind != "" {
 		hosts, _ = a.showHosts(r.Context()) // without, the stream brings it
 	}

@@ -113,8 +113,11 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 	if !out.page {
 		parts = nil
 	}
-	for _, p := range parts {
-		defer p.join()()
+	since := make([]int, len(parts))
+	for i, p := range parts {
+		number, leave := p.join()
+		since[i] = number
+		defer leave()
 	}
 	talk := &talk{a: a, id: conversation, out: out, after: lastEventID(r)}
 	pushed := make([][]byte, len(parts))
@@ -131,7 +134,7 @@ func (a *App) stream(w http.ResponseWriter, r *http.Request, conversation string
 			}
 		}
 		for i, p := range parts {
-			html, changed := p.now()
+			html, changed := p.now(since[i])
 			wake[i] = changed
 			if html != nil && !bytes.Equal(html, pushed[i]) {
 				out.html(html)
