@@ -28,7 +28,7 @@ func (p farPlaces) Acquire(ctx context.Context, name string, class provider.Clas
 	for {
 		place, err := p.client.Acquire(ctx, name, class, who)
 		if err == nil {
-			return place.Release, nil
+			return p.keep(place, func() {}, name, class, who), nil
 		}
 		if ctx.Err() != nil || !errors.Is(err, control.ErrNoWorker) && !gone(err) {
 			return nil, err
@@ -46,7 +46,7 @@ func (p farPlaces) Acquire(ctx context.Context, name string, class provider.Clas
 		stop()
 		switch {
 		case err == nil:
-			return p.handOver(own, name, class, who), nil
+			return p.keep(nil, own.Release, name, class, who), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case !errors.Is(err, context.Canceled):
@@ -82,30 +82,39 @@ func (p farPlaces) found(ctx context.Context) <-chan struct{} {
 	return found
 }
 
-// handOver keeps a place of our own counted by a worker that starts meanwhile.
-func (p farPlaces) handOver(own *provider.Place, name string, class provider.Class, who string) func() {
+// keep keeps a running answer counted by whichever worker there is: place is what one
+// gave, nil where none runs. release gives back what this process holds by itself.
+func (p farPlaces) keep(place *control.Place, release func(), name string, class provider.Class, who string) func() {
 	held, end := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		<-p.found(held)
-		if held.Err() != nil {
-			return
-		}
-		place, err := p.client.Acquire(held, name, class, who)
-		if err != nil {
-			if held.Err() == nil {
-				p.log.Warn("a running answer is not counted by the worker that started", "provider", name, "error", err)
+		for {
+			if place != nil {
+				select {
+				case <-held.Done():
+					place.Release()
+					return
+				case <-place.Lost(): // the next worker knows nothing of it
+					place.Release()
+				}
 			}
-			return
+			<-p.found(held)
+			if held.Err() != nil {
+				return
+			}
+			var err error
+			place, err = p.client.Acquire(held, name, class, who)
+			if err != nil && held.Err() == nil && !errors.Is(err, control.ErrNoWorker) && !gone(err) {
+				p.log.Warn("a running answer is not counted by the worker that started", "provider", name, "error", err)
+				return
+			}
 		}
-		<-held.Done()
-		place.Release()
 	}()
 	return sync.OnceFunc(func() {
 		end()
 		<-done
-		own.Release()
+		release()
 	})
 }
 

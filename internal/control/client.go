@@ -190,15 +190,19 @@ func (c *Client) events(ctx context.Context, topic string, after uint64, got fun
 // Place is a place at a provider that the worker keeps for this process.
 type Place struct {
 	release func()
+	lost    chan struct{}
 }
+
+// Lost is closed when the worker no longer keeps the place: it was given back, or
+// the worker is gone.
+func (p *Place) Lost() <-chan struct{} { return p.lost }
 
 // Release gives the place back; the worker notices it a moment later. Further
 // calls do nothing.
 func (p *Place) Release() { p.release() }
 
 // Acquire waits for a place at a provider, as provider.Arbiter does: ctx ends the
-// waiting, not the holding. A place is lost with the worker, which its holder is
-// not told: a call that runs goes on.
+// waiting, not the holding. A place is lost with the worker; a call that runs goes on.
 func (c *Client) Acquire(ctx context.Context, providerName string, class provider.Class, who string) (*Place, error) {
 	held, release := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, release)
@@ -222,5 +226,10 @@ func (c *Client) Acquire(ctx context.Context, providerName string, class provide
 		}
 		return nil, fmt.Errorf("wait for a place at %s: %w", providerName, err)
 	}
-	return &Place{release: release}, nil
+	p := &Place{release: release, lost: make(chan struct{})}
+	go func() {
+		defer close(p.lost)
+		_, _ = io.Copy(io.Discard, body) // nothing is said after the grant; its end is what counts
+	}()
+	return p, nil
 }
