@@ -14,7 +14,7 @@ import (
 )
 
 // Patience bounds a wait for what happens at once unless it is broken.
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // Log keeps what a process writes. It is safe for concurrent use.
 type Log struct {
