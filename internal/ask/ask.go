@@ -157,9 +157,11 @@ func (a *Asker) try(ctx context.Context, c Call, try int, sink provider.Sink) (p
 		return provider.Answer{}, err
 	}
 	generation := a.Tracer.Generation(ctx, trace.Call{Step: c.Step, Try: try, Provider: name, Kind: c.Host.Kind, Request: req})
+	spoke := false
 	answer, err := c.Host.Provider.Ask(ctx, req, func(e provider.Event) {
-		if e.Kind == provider.TextEvent || e.Kind == provider.ThinkingEvent {
-			generation.FirstToken(time.Now()) // the first counts
+		if !spoke && (e.Kind == provider.TextEvent || e.Kind == provider.ThinkingEvent) {
+			spoke = true
+			generation.FirstToken(time.Now())
 		}
 		sink(e)
 	})

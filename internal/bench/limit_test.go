@@ -223,3 +223,22 @@ func (l *bare) annotate(name, temp, text string) error {
 	}
 	return unix.Unlinkat(l.temp, temp, 0)
 }
+
+// bareCommit returns what makes one commit of one row as the ledger's are made, and
+// nothing else, and how long it takes.
+func bareCommit(b *testing.B) func() time.Duration {
+	b.Helper()
+	db, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "bare.db"), []string{"CREATE TABLE calls (id INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	hash := strings.Repeat("0", 64)
+	return func() time.Duration {
+		began := time.Now()
+		if _, err := db.Write.ExecContext(b.Context(), "INSERT INTO calls (hash) VALUES (?)", hash); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(began)
+	}
+}

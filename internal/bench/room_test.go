@@ -144,7 +144,8 @@ func firstToken(b *testing.B, t *table, w *worlds) {
 	defer r.stop(b)
 	bareProcess, proxy := startProxy(b, models.URL)
 	defer bareProcess.kill(b)
-	var ours, limit []time.Duration
+	commit := bareCommit(b)
+	var ours, limit, syncs []time.Duration
 	for round := range rounds + 1 {
 		ctx, cancel := context.WithCancel(b.Context())
 		id := fmt.Sprint("talk-", round)
@@ -176,7 +177,7 @@ func firstToken(b *testing.B, t *table, w *worlds) {
 				b.Fatal(err)
 			}
 			if round > 0 { // the first makes connections
-				ours, limit = append(ours, took), append(limit, bare)
+				ours, limit, syncs = append(ours, took), append(limit, bare), append(syncs, commit())
 			}
 		}
 		cancel()
@@ -185,6 +186,7 @@ func firstToken(b *testing.B, t *table, w *worlds) {
 	added := median(ours) - median(limit)
 	b.ReportMetric(added.Seconds()*1000, "ms-added")
 	t.add("first token, one stream", "p50 "+ms(median(ours))+", p99 "+ms(percentile(ours, 0.99)), "p50 "+ms(median(limit))+", p99 "+ms(percentile(limit, 0.99)), "+"+ms(added), "p50 + 1 ms")
+	t.add("one commit that waits for the disk, as before each call", "", "p50 "+ms(median(syncs))+", p99 "+ms(percentile(syncs, 0.99)), "", "")
 }
 
 // streaming compares the processor time of many streams at once.

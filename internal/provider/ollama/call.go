@@ -133,7 +133,8 @@ func (c *call) ask(ctx context.Context) error {
 	}
 	defer resp.Body.Close()
 	var last chunk
-	err = readStream(&watched{resp.Body, w, &wire.Deadline{Length: c.p.deadlines.Silence, What: "no further piece of the answer within %s", Key: "silence"}}, func(next chunk) {
+	silence := &wire.Deadline{Length: c.p.deadlines.Silence, What: "no further piece of the answer within %s", Key: "silence"}
+	err = readStream(&watched{resp.Body, w, silence}, func(next chunk) {
 		c.take(next)
 		last = next
 	})

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,7 +12,6 @@ import (
 
 	client "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/packages/param"
-	"github.com/openai/openai-go/v3/packages/respjson"
 	"github.com/openai/openai-go/v3/packages/ssestream"
 
 	"davidcockson.com/runner/internal/provider"
@@ -26,6 +26,7 @@ type call struct {
 	limits  limits
 	refusal strings.Builder // the model's own words for why it does not answer
 	pieces  int             // chunks that came
+	named   json.RawMessage // the model's name as it came last
 }
 
 // run makes the call from connecting to the verdict.
@@ -38,9 +39,12 @@ func (c *call) run(ctx context.Context) error {
 	silence := &wire.Deadline{Length: c.p.deadlines.Silence, What: "no further piece of the answer within %s", Key: "silence"}
 	exchange := wire.NewStream(ctx, first, silence, c.answered)
 	defer exchange.Stop()
-	stream := c.p.chats.NewStreaming(exchange.Context(), c.params())
+	stream := c.p.stream(exchange.Context(), c.params())
 	defer stream.Close() // only read: nothing can be lost by closing
 	for stream.Next() {
+		if !stream.object() {
+			return malformed()
+		}
 		if err := c.take(stream.Current()); err != nil {
 			return err
 		}
@@ -87,26 +91,18 @@ func (c *call) answered(h http.Header) {
 }
 
 // take passes one chunk on.
-func (c *call) take(chunk client.ChatCompletionChunk) error {
-	if !strings.HasPrefix(strings.TrimSpace(chunk.RawJSON()), "{") { // null would pass as an empty chunk
-		return c.malformed()
-	}
+func (c *call) take(next chunk) error {
 	c.pieces++
-	c.draft.Model = cmp.Or(chunk.Model, c.draft.Model)
-	if chunk.JSON.Usage.Valid() {
-		c.count(chunk.Usage)
-	}
-	c.countGroq(chunk.JSON.ExtraFields["x_groq"])
-	for i := range chunk.Choices {
-		choice := &chunk.Choices[i]
-		if choice.Index != 0 {
+	c.name(next.Model)
+	c.count(next.Usage)
+	c.countGroq(next.Groq)
+	for i := range next.Choices {
+		choice := &next.Choices[i]
+		if choice.other() {
 			continue // one was asked for
 		}
-		if bad(choice.JSON.Delta) || bad(choice.Delta.JSON.Content) || bad(choice.JSON.FinishReason) {
-			return c.malformed()
-		}
-		c.refusal.WriteString(choice.Delta.Refusal)
-		if err := c.draft.Add(thinking(choice.Delta), choice.Delta.Content); err != nil {
+		c.refusal.WriteString(words(choice.Delta.Refusal))
+		if err := c.draft.Add(choice.thinking(), choice.Delta.Content); err != nil {
 			return err
 		}
 		c.draft.Finish = cmp.Or(choice.FinishReason, c.draft.Finish)
@@ -114,27 +110,26 @@ func (c *call) take(chunk client.ChatCompletionChunk) error {
 	return nil
 }
 
-// bad says that a field came with a value of the wrong type.
-func bad(f respjson.Field) bool { return f.Raw() != "" && f.Raw() != respjson.Null && !f.Valid() }
-
-func (c *call) malformed() error {
+func malformed() error {
 	return &provider.Error{Kind: provider.Malformed, Reason: "a piece of the stream is not what the protocol says", Sent: true}
 }
 
-// thinking is what a model thought: servers call it reasoning (Groq, OpenRouter)
-// or reasoning_content (DeepSeek, vLLM), and the client knows neither.
-func thinking(delta client.ChatCompletionChunkChoiceDelta) string {
-	for _, name := range []string{"reasoning", "reasoning_content"} {
-		var text string
-		if raw := delta.JSON.ExtraFields[name].Raw(); raw != "" && json.Unmarshal([]byte(raw), &text) == nil && text != "" {
-			return text
-		}
+// name takes the name by which the server answers, which is mostly that of the piece
+// before.
+func (c *call) name(raw json.RawMessage) {
+	if len(raw) == 0 || bytes.Equal(raw, c.named) {
+		return
 	}
-	return ""
+	c.named = raw
+	c.draft.Model = cmp.Or(words(raw), c.draft.Model)
 }
 
 // count takes the server's figures. The client reads what is not a number as 0.
-func (c *call) count(u client.CompletionUsage) {
+func (c *call) count(raw json.RawMessage) {
+	var u client.CompletionUsage
+	if !bytes.HasPrefix(raw, []byte("{")) || json.Unmarshal(raw, &u) != nil {
+		return
+	}
 	c.draft.Usage.Read = int(max(u.PromptTokens, 0))
 	c.draft.Usage.Cached = int(max(u.PromptTokensDetails.CachedTokens, 0))
 	c.draft.Usage.Written = int(max(u.CompletionTokens, 0))
@@ -143,12 +138,12 @@ func (c *call) count(u client.CompletionUsage) {
 
 // countGroq takes Groq's own figures, which it sends where it does not send the
 // standard ones.
-func (c *call) countGroq(f respjson.Field) {
+func (c *call) countGroq(raw json.RawMessage) {
 	var own struct {
-		Usage *client.CompletionUsage `json:"usage"`
+		Usage json.RawMessage `json:"usage"`
 	}
-	if f.Raw() != "" && json.Unmarshal([]byte(f.Raw()), &own) == nil && own.Usage != nil {
-		c.count(*own.Usage)
+	if len(raw) > 0 && json.Unmarshal(raw, &own) == nil {
+		c.count(own.Usage)
 	}
 }
 

@@ -82,6 +82,10 @@ func TestEndings(t *testing.T) {
 		{"a failure behind the finish reason is one", providertest.Raw(head + text + piece("{}", `"stop"`) + `data: {"error":{"message":"no"}}` + "\n\n"), provider.Failed, "the server failed during the answer: no", "The note"},
 		{"a model that refuses", providertest.Raw(head + piece(field("refusal", "I will not."), "null") + piece("{}", `"stop"`)), provider.Blocked, "the provider withheld the answer: the model refused: I will not.", ""},
 		{"a text of the wrong type", providertest.Raw(head + text + piece(`{"content":{"canary":1}}`, "null")), provider.Malformed, "a piece of the stream is not what the protocol says", "The note"},
+		{"what is not as the protocol says is as good as not there, where it is not the text", providertest.Raw(head +
+			`data: {"id":7,"model":5,"choices":[{"index":"0","delta":{"content":"The note","reasoning":{"x":1},"reasoning_content":[],"refusal":7},"finish_reason":null}],"usage":"x","x_groq":[1]}` + "\n\n" +
+			piece("{}", `"stop"`)), "", "", "The note"},
+		{"a finish reason of the wrong type", providertest.Raw(head + text + piece("{}", "1")), provider.Malformed, "a piece of the stream is not what the protocol says", "The note"},
 		{"a second choice is not the answer", providertest.Raw(head + text + strings.Replace(piece(field("content", "x"), "null"), `"index":0`, `"index":1`, 1) + piece("{}", `"stop"`)), "", "", "The note"},
 		{"comments keep a stream alive, and are nothing else", providertest.Raw(head + ": waiting\n\n" + text + ": waiting\n\n" + piece("{}", `"stop"`)), "", "", "The note"},
 		{"fewer tokens read than the prompt has words", providertest.Raw(head + text + piece("{}", `"stop"`) + `data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}` + "\n\n"), provider.Unread, "the server read 3 tokens of a prompt that has at least 4", "The note"},

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"davidcockson.com/runner/internal/provider"
@@ -36,25 +37,59 @@ type Watch struct {
 	context.Context
 	parent context.Context
 	cancel context.CancelCauseFunc
-	timer  *time.Timer
+
+	// mu guards what follows, which the timer looks at too. The timer is not moved
+	// with each piece of an answer, but when it rings too early.
+	mu       sync.Mutex
+	deadline *Deadline
+	due      time.Time // of the deadline
+	rings    time.Time // the timer's, not after due
+	timer    *time.Timer
+	stopped  bool
 }
 
 // NewWatch must be followed by Stop.
 func NewWatch(parent context.Context, d *Deadline) *Watch {
-	w := &Watch{parent: parent}
+	w := &Watch{parent: parent, deadline: d, due: time.Now().Add(d.Length)}
 	w.Context, w.cancel = context.WithCancelCause(parent)
-	w.timer = time.AfterFunc(d.Length, func() { w.cancel(d) })
+	w.mu.Lock() // the timer may ring before it is set
+	defer w.mu.Unlock()
+	w.rings = w.due
+	w.timer = time.AfterFunc(d.Length, w.ring)
 	return w
 }
 
 // Within puts another deadline, counted from now, in the place of the last.
 func (w *Watch) Within(d *Deadline) {
-	w.timer.Stop()
-	w.timer = time.AfterFunc(d.Length, func() { w.cancel(d) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deadline, w.due = d, time.Now().Add(d.Length)
+	if w.due.Before(w.rings) {
+		w.rings = w.due
+		w.timer.Reset(d.Length)
+	}
+}
+
+// ring is called by the timer.
+func (w *Watch) ring() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	if left := time.Until(w.due); left > 0 {
+		w.rings = w.due
+		w.timer.Reset(left)
+		return
+	}
+	w.cancel(w.deadline)
 }
 
 // Stop ends the watch and its context.
 func (w *Watch) Stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
 	w.timer.Stop()
 	w.cancel(nil)
 }
