@@ -54,7 +54,8 @@ check: tools
 
 # The runner of the tests is named by its file: so it needs nothing of the tools' module.
 test:
-	@SOAK='$(SOAK)' go run tools/testrun/main.go $(PACKAGES)
+	@SOAK='$(SOAK)' go run tools/testrun/main.go $(PACKAGES) && all=0 || all=1; \
+	$(if $(filter ./...,$(PACKAGES)),(cd homelab && go run ../tools/testrun/main.go ./...) || all=1;) exit $$all
 
 fuzz:
 	@scripts/fuzz '$(FUZZTIME)' $(PACKAGES)

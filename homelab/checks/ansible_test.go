@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -80,34 +79,4 @@ func (t *tree) given() (problems []string) {
 		}
 	}
 	return problems
-}
-
-func TestAnsibleTakesThePlaybooks(t *testing.T) {
-	for _, playbook := range []string{"site.yml", "verify.yml"} {
-		if out, content := judge(t, "../ansible", "ansible-playbook", "--syntax-check", "-i", "inventory/example.yml", playbook); !content {
-			t.Error(out)
-		}
-	}
-	broken := filepath.Join(t.TempDir(), "broken.yml")
-	if err := os.WriteFile(broken, []byte("- name: Broken\n  hosts: all\n  tasks:\n    - name: None\n      no_such_module: a\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, content := judge(t, "../ansible", "ansible-playbook", "--syntax-check", "-i", "inventory/example.yml", broken); content {
-		t.Errorf("ansible takes a module that is not there: %s", out)
-	}
-}
-
-func TestAnsibleLintIsContent(t *testing.T) {
-	dir := t.TempDir()
-	if err := copyTree("../ansible", dir); err != nil {
-		t.Fatal(err)
-	}
-	if out, content := judge(t, dir, "ansible-lint", "--offline", "--profile=production"); !content {
-		t.Error(out)
-	}
-	tasks := filepath.Join(dir, "roles/common/tasks/main.yml")
-	rewrite(t, tasks, "ansible.builtin.import_tasks", "import_tasks")
-	if out, content := judge(t, dir, "ansible-lint", "--offline", "--profile=production", "roles/common/tasks/main.yml"); content {
-		t.Errorf("ansible-lint takes a short name: %s", out)
-	}
 }

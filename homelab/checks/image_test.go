@@ -26,7 +26,7 @@ func TestRunnerInItsImageTrustsTheBundleThatIsInIt(t *testing.T) {
 	}
 	certificates, err := os.ReadFile(bundle)
 	if err != nil {
-		peer.Absent(t, "no "+bundle)
+		peer.Absent(t, "no "+bundle+": Debian's package ca-certificates")
 	}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -30,6 +30,7 @@ func judge(t *testing.T, dir, program string, args ...string) (string, bool) {
 // The keys' files are looked for where they are in the container: for the judging they
 // are beside the configuration.
 func TestPromtoolTakesTheConfigurationAndTheRules(t *testing.T) {
+	peer.Need(t, "promtool")
 	for _, row := range []struct {
 		name, file, old, new string
 		taken                bool
@@ -145,6 +146,7 @@ func TestShellcheckIsContent(t *testing.T) {
 
 // systemd asks that the program is there, so the unit is judged with one that is.
 func TestSystemdTakesTheUnit(t *testing.T) {
+	peer.Need(t, "systemd-analyze")
 	for _, row := range []struct {
 		name, old, new string
 		taken          bool

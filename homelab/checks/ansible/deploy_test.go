@@ -66,8 +66,7 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 func TestRunnersImageIsBuiltOnce(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.made(t)
-	l.give(t, given)
+	withSecrets(t, l)
 	l.ollama(t)
 	l.write(t, "docker/contabo.services", "runner\n")
 	l.write(t, "docker/contabo.json", `{"services": {"runner": {"image": "runner:81a27b5"}}}`)

@@ -3,8 +3,8 @@
 //
 // Docker and Tailscale are stand-ins, small programs that come first on PATH; what a
 // deployment leaves on disk, asks of them and says is real. Nothing outside of the
-// temporary folder is written but bin/ of the tree, where programs are built. Tasks that
-// need systemd say that they were not done.
+// temporary folder is written but bin/ of the tree, where runner is built. No unit is
+// switched on, also where systemd runs: tasks that need it say that they were not done.
 package ansible
 
 import (
@@ -15,7 +15,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"davidcockson.com/runner/homelab/internal/peer"
@@ -33,15 +35,21 @@ type lab struct {
 // Addresses of the tailnet; nobody listens there, and only their form counts.
 const prodIP, devIP, contaboIP = "100.64.0.10", "100.64.0.11", "100.64.0.20"
 
-func newLab(t *testing.T) *lab {
+// needAnsible ends a test that cannot run Ansible or has no minutes for it.
+func needAnsible(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("playbooks take minutes: without -short")
+	if os.Getenv("CI") != "true" {
+		t.Skip("all that runs Ansible takes four minutes: with CI=true")
 	}
 	peer.Need(t, "ansible-playbook")
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	needAnsible(t)
 	l := &lab{dir: t.TempDir(), settings: map[string]any{}}
 	l.programs = filepath.Join(l.dir, "programs")
-	for _, folder := range []string{"programs", "home", "docker", "prod/units", "dev/units", "vps/units"} {
+	for _, folder := range []string{"programs", "home/tmp", "docker", "prod/units", "dev/units", "vps/units"} {
 		if err := os.MkdirAll(filepath.Join(l.dir, folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +157,10 @@ func (o outcome) changed() (n int) {
 // play runs a playbook with the lab's inventory and settings.
 func (l *lab) play(t *testing.T, book string, arguments ...string) outcome {
 	t.Helper()
-	extra := map[string]any{"homelab_runner_config": l.path("vps/etc"), "homelab_evidence": l.path("evidence")}
+	extra := map[string]any{
+		"homelab_runner_config": l.path("vps/etc"), "homelab_evidence": l.path("evidence"),
+		"prod_services_kuma_sync": l.path("bin/kuma-sync"), "common_systemd": false,
+	}
 	for key, value := range l.settings {
 		extra[key] = value
 	}
@@ -167,11 +178,19 @@ func (l *lab) command(ctx context.Context, name string, arguments ...string) *ex
 	cmd := exec.CommandContext(ctx, name, arguments...)
 	cmd.Dir = books
 	home := os.Getenv("HOME")
-	cmd.Env = append(os.Environ(), "HOME="+l.path("home"), "PATH="+l.programs+":"+os.Getenv("PATH"), "LAB="+l.path("docker"),
+	cmd.Env = append(withoutAnsible(os.Environ()), "HOME="+l.path("home"), "PATH="+l.programs+":"+os.Getenv("PATH"), "LAB="+l.path("docker"),
 		"GOPATH="+orElse("GOPATH", home+"/go"), "GOCACHE="+orElse("GOCACHE", home+"/.cache/go-build"),
-		"ANSIBLE_LOCALHOST_WARNING=false", "ANSIBLE_NOCOLOR=true", "ANSIBLE_HOME="+l.path("home/.ansible"),
-		"ANSIBLE_LOCAL_TEMP="+l.path("home/tmp"), "ANSIBLE_REMOTE_TEMP="+l.path("home/tmp"))
+		"GOENV="+orElse("GOENV", home+"/.config/go/env"),
+		"ANSIBLE_LOCALHOST_WARNING=false", "ANSIBLE_NOCOLOR=true", "ANSIBLE_HOME="+l.path("home/.ansible"), "TMPDIR="+l.path("home/tmp"),
+		"ANSIBLE_LOCAL_TEMP="+l.path("home/tmp"), "ANSIBLE_REMOTE_TEMP="+l.path("home/tmp"), "ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3",
+		// The tree may belong to another user, as in a container.
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
 	return cmd
+}
+
+// withoutAnsible leaves out the settings of whoever runs the tests.
+func withoutAnsible(environment []string) []string {
+	return slices.DeleteFunc(environment, func(entry string) bool { return strings.HasPrefix(entry, "ANSIBLE_") })
 }
 
 // loopback is the beginning of 256 addresses of the loopback range: other ones for each
@@ -194,6 +213,36 @@ func (l *lab) secrets(t *testing.T) string {
 		t.Fatalf("decrypt the secrets: %v", err)
 	}
 	return string(out)
+}
+
+// prepared is what made keeps for all labs: the encrypted secrets and the password.
+var prepared struct {
+	once  sync.Once
+	files map[string]string
+}
+
+// made gives the lab secrets as the deployment makes them, which is done once for all labs.
+func (l *lab) made(t *testing.T) {
+	t.Helper()
+	names := []string{"home/.config/homelab/vault-password", "home/.config/homelab/secrets.yml"}
+	prepared.once.Do(func() {
+		if o := l.play(t, "site.yml", "--tags", "secrets", "--limit", "dev"); o.err != nil {
+			t.Fatal(o.text)
+		}
+		prepared.files = map[string]string{}
+		for _, name := range names {
+			prepared.files[name] = l.read(t, name)
+		}
+	})
+	for _, name := range names {
+		if prepared.files[name] == "" {
+			t.Fatal("another test could not make the secrets")
+		}
+		l.write(t, name, prepared.files[name])
+		if err := os.Chmod(l.path(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // give replaces lines of the encrypted secrets, as the owner would with ansible-vault edit.

@@ -56,23 +56,14 @@ func TestTwoSyncthingsArePaired(t *testing.T) {
 		}
 	})
 	t.Run("the page wants its password", func(t *testing.T) {
-		for password, want := range map[string]int{"password-of-the-first": 200, "": 401, "another": 401} {
-			request, err := http.NewRequest("GET", "http://"+first+":8384/", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if password != "" {
-				request.SetBasicAuth("admin", password)
-			}
-			response, err := http.DefaultClient.Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response.Body.Close()
-			if response.StatusCode != want {
-				t.Errorf("password %q: status %d", password, response.StatusCode)
-			}
+		signIn(t, first, map[string]int{"password-of-the-first": 200, "": 401, "another": 401})
+	})
+	t.Run("another password in the vault is the page's after the next run", func(t *testing.T) {
+		l.settings["first_password"] = "another-of-the-first"
+		if o := pair(); o.err != nil || o.changed() != 1 {
+			t.Errorf("it changed %d: %s", o.changed(), o.text)
 		}
+		signIn(t, first, map[string]int{"another-of-the-first": 200, "password-of-the-first": 401})
 	})
 	t.Run("a further device of the folder stays", func(t *testing.T) {
 		const phone = "AIR6LPZ-7K4PTTV-UXQSMUU-CPQ5YWH-OEDFIIQ-JUG777G-2YQXXR5-YD6AWQR"
@@ -89,6 +80,28 @@ func TestTwoSyncthingsArePaired(t *testing.T) {
 			t.Errorf("the folder has %d devices", n)
 		}
 	})
+}
+
+// signIn asks for the page with each password and wants that status.
+func signIn(t *testing.T, address string, passwords map[string]int) {
+	t.Helper()
+	for password, want := range passwords {
+		request, err := http.NewRequest("GET", "http://"+address+":8384/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			request.SetBasicAuth("admin", password)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("password %q: status %d", password, response.StatusCode)
+		}
+	}
 }
 
 // syncthing starts one as the unit does, and ends it with the test.

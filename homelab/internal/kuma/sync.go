@@ -11,7 +11,8 @@
 //
 // Failure modes: a name that two monitors carry is refused before anything is
 // changed; a refused login is tried once (the server allows 20 a minute); an error
-// in the middle leaves what was done, and the next run does the rest.
+// in the middle leaves what was done, and the next run does the rest. An end between
+// a new monitor and its tag leaves it without: it is kept as one made by hand.
 //
 // Kuma has no API for monitors but the Socket.IO events of its own page, which may
 // change with a version. Those used here were recorded from the version that
@@ -155,7 +156,12 @@ func (y *syncer) make(ctx context.Context, wanted monitor) (err error) {
 	if err != nil {
 		return err
 	}
-	return y.server.tagMonitor(ctx, y.tagID, id)
+	if err := y.server.tagMonitor(ctx, y.tagID, id); err != nil {
+		// Without our tag it would pass for one made by hand for ever. So it goes again,
+		// and the next run makes it whole.
+		return errors.Join(err, y.server.remove(ctx, id))
+	}
+	return nil
 }
 
 // update sends the whole monitor as the server has it, with the declared keys on

@@ -159,6 +159,46 @@ func script(ctx context.Context, conn *websocket.Conn, answers [][]string) {
 	_, _, _ = conn.Read(ctx) // until the client goes
 }
 
+func TestAMonitorThatCannotBeTaggedIsTakenBack(t *testing.T) {
+	answers := map[string]string{
+		"needSetup": `[false]`, "login": `[{"ok":true}]`, "getMonitorList": `[{"ok":true}]`,
+		"getTags": `[{"ok":true,"tags":[{"id":1,"name":"kuma-sync"}]}]`, "addNotification": `[{"ok":true,"id":1}]`,
+		"add": `[{"ok":true,"monitorID":5}]`, "addMonitorTag": `[{"ok":false,"msg":"no such tag"}]`, "deleteMonitor": `[{"ok":true}]`,
+	}
+	var sent []string
+	session := serve(t, func(ctx context.Context, conn *websocket.Conn) {
+		send := func(frame string) { _ = conn.Write(ctx, websocket.MessageText, []byte(frame)) }
+		send(`0{"sid":"SID"}`)
+		_, _, _ = conn.Read(ctx)
+		for _, frame := range []string{`40{"sid":"SID"}`, `42["loginRequired"]`, `42["notificationList",[]]`} {
+			send(frame)
+		}
+		for {
+			_, frame, err := conn.Read(ctx)
+			if err != nil {
+				return
+			}
+			id, rest, _ := strings.Cut(strings.TrimPrefix(string(frame), "42"), `["`)
+			event, _, _ := strings.Cut(rest, `"`)
+			sent = append(sent, rest)
+			if event == "getMonitorList" {
+				send(`42["monitorList",{}]`)
+			}
+			send("43" + id + answers[event])
+		}
+	})
+	changes, err := Sync(t.Context(), session.URL, declaration(t, first))
+	if err == nil || !strings.Contains(err.Error(), "make the monitor Gitea: addMonitorTag: the server says") {
+		t.Errorf("got %v", err)
+	}
+	if !reflect.DeepEqual(changes, []string{"set the notification Discord"}) {
+		t.Errorf("changed %q", changes)
+	}
+	if last := sent[len(sent)-1]; last != `deleteMonitor",5,false]` {
+		t.Errorf("its last word was %s", last)
+	}
+}
+
 func TestAPingIsAnsweredWhileAnAcknowledgementIsAwaited(t *testing.T) {
 	var ponged string
 	session := serve(t, func(ctx context.Context, conn *websocket.Conn) {

@@ -5,10 +5,17 @@
 package peer
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"testing"
 )
+
+// packages are Debian's for those programs whose package has another name.
+var packages = map[string]string{
+	"ansible-playbook": "ansible", "ansible-vault": "ansible", "nginx": "nginx-light",
+	"promtool": "prometheus", "systemd-analyze": "systemd",
+}
 
 // Need returns the path of a program. Where it is not on PATH the test ends: skipped,
 // or failed if CI=true.
@@ -16,7 +23,7 @@ func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		Absent(t, "no "+program+" on PATH")
+		Absent(t, "no "+program+" on PATH: Debian's package "+cmp.Or(packages[program], program))
 	}
 	return path
 }
