@@ -46,7 +46,7 @@
 
   // ---- the page's own state ----
   const mark = () => {
-    for (const a of $$("#talks a")) {
+    for (const a of $$("#talks a:not(.edit)")) {
       if (a.pathname === location.pathname) a.setAttribute("aria-current", "page");
       else a.removeAttribute("aria-current");
     }
@@ -87,13 +87,14 @@
       settle(fresh);
     });
   };
-  const phases = { waiting: "In line", connecting: "Connecting", loading: "Loading the model", reading: "Reading the prompt", answering: "Answering" };
+  const phases = { waiting: "In line", connecting: "Connecting", loading: "Loading the model", reading: "Reading the prompt", thinking: "Thinking", answering: "Answering" };
   const parse = (event) => { try { return JSON.parse(event.detail.data); } catch { return {}; } };
   const add = (event, selector) => {
     const data = parse(event);
     const turn = turnOf(data.turn);
     const box = turn && turn.hasAttribute("data-running") && $(selector, turn);
     if (!box) return;
+    phase(turn, event.type === "thinking" ? { phase: "thinking" } : { phase: "answering" });
     keepingEnd(() => {
       const fold = box.closest("details");
       if (fold) fold.hidden = false;
@@ -101,11 +102,7 @@
     });
   };
   const on = (name, f) => document.addEventListener(name, f);
-  on("text", (e) => add(e, "[data-text]"));
-  on("thinking", (e) => add(e, "[data-thinking]"));
-  on("phase", (e) => {
-    const data = parse(e);
-    const turn = turnOf(data.turn);
+  const phase = (turn, data) => {
     const line = turn && $("[data-phase]", turn);
     if (!line) return;
     const words = data.text || phases[data.phase] || data.phase;
@@ -117,7 +114,10 @@
     }
     line.hidden = data.phase === "answering" && !data.text;
     tick();
-  });
+  };
+  on("text", (e) => add(e, "[data-text]"));
+  on("thinking", (e) => add(e, "[data-thinking]"));
+  on("phase", (e) => { const data = parse(e); phase(turnOf(data.turn), data); });
   on("reset", (e) => { upsert(parse(e)); say("An answer is being written"); });
   on("idle", (e) => upsert(parse(e)));
   on("end", (e) => {
@@ -282,8 +282,18 @@
     setTimeout(() => { button.textContent = was; }, 1500);
   });
 
+  // The list leads to the settings of a conversation by an address of their own.
+  const settings = () => {
+    if (location.hash !== "#settings" || !$("#settings")) return;
+    $("#sidebar")?.matches(":popover-open") && $("#sidebar").hidePopover();
+    $("#settings").showPopover();
+    history.replaceState(null, "", location.pathname);
+  };
+  addEventListener("hashchange", settings);
+
   on("htmx:after:swap", () => settle());
   settle();
+  settings();
   setInterval(tick, 1000);
   setInterval(localise, 60000);
   if (messages && chat && chat.dataset.new === undefined) {
