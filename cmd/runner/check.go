@@ -239,5 +239,8 @@ func compareModels(configured []string, listed []provider.Model) (bool, string) 
 	if len(missing) > 0 {
 		return false, "answers, and does not have: " + strings.Join(missing, ", ")
 	}
+	if len(listed) == 1 {
+		return true, "answers, and has 1 model"
+	}
 	return true, fmt.Sprintf("answers, and has %d models", len(listed))
 }

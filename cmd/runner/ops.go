@@ -55,19 +55,20 @@ func (n *node) probes() []health.Probe {
 		office = n.worker
 	}
 	all := []health.Probe{
-		{Name: "worker", Core: true, Check: func(ctx context.Context) (string, error) {
+		{Name: "worker", Core: true, Advice: "start it with `runner worker` or `runner up`; if it runs, its log says why it does not answer", Check: func(ctx context.Context) (string, error) {
 			s, err := office.Status(ctx)
 			switch {
 			case err != nil:
 				return "", err
 			case !s.Claiming:
-				return "", &health.Problem{State: health.Failing, Reason: "claims nothing: " + s.Reason}
+				return "", &health.Problem{State: health.Failing, Reason: "claims nothing: " + s.Reason, Advice: "mend what it says: it goes on by itself"}
 			case time.Since(s.LastPoll) > pollOverdue:
-				return "", &health.Problem{State: health.Failing, Reason: "has not looked at the queue for " + time.Since(s.LastPoll).Round(time.Second).String()}
+				return "", &health.Problem{State: health.Failing, Reason: "has not looked at the queue for " + time.Since(s.LastPoll).Round(time.Second).String(),
+					Advice: "look at the worker's log and at the vault's disk, then start it anew"}
 			}
 			return "looks at the queue", nil
 		}},
-		{Name: "vault", Core: true, Check: func(context.Context) (string, error) {
+		{Name: "vault", Core: true, Advice: "mend it: `runner check` says the same at once", Check: func(context.Context) (string, error) {
 			for _, f := range checkVault(n.conf) {
 				if !f.OK {
 					return "", &health.Problem{State: health.Failing, Reason: f.What + ": " + f.Text}
@@ -75,11 +76,11 @@ func (n *node) probes() []health.Probe {
 			}
 			return "", nil
 		}},
-		{Name: "ledger", Core: true, Check: func(ctx context.Context) (string, error) {
+		{Name: "ledger", Core: true, Advice: "look at the state folder's disk, then start runner anew", Check: func(ctx context.Context) (string, error) {
 			_, err := n.ledger.Meta(ctx, stateIDKey)
 			return "", err
 		}},
-		{Name: "disk", Core: true, Check: func(context.Context) (string, error) {
+		{Name: "disk", Core: true, Advice: "make room on the disk of the state folder", Check: func(context.Context) (string, error) {
 			if f := checkSpace("state folder's disk", n.conf.StateDir); !f.OK {
 				return "", &health.Problem{State: health.Failing, Reason: f.Text}
 			}
@@ -87,7 +88,7 @@ func (n *node) probes() []health.Probe {
 		}},
 	}
 	for _, h := range n.hosts {
-		all = append(all, health.Probe{Name: "provider " + h.Name, Check: func(ctx context.Context) (string, error) { return n.probeProvider(ctx, h) }})
+		all = append(all, health.Probe{Name: "provider " + h.Name, Advice: provider.Unreachable.Advice(), Check: func(ctx context.Context) (string, error) { return n.probeProvider(ctx, h) }})
 	}
 	return append(all, n.services()...)
 }
@@ -100,19 +101,22 @@ func (n *node) probeProvider(ctx context.Context, h ask.Host) (string, error) {
 		n.worker.Heard(ctx, h.Name, err)
 	}
 	var e *provider.Error
-	if errors.As(err, &e) {
-		state := health.Down
-		switch e.Kind {
-		case provider.Auth:
-			state = health.WrongKey
-		case provider.Unreachable, provider.Timeout:
-		default:
-			state = health.Failing
-		}
-		return "", &health.Problem{State: state, Reason: e.Reason, Advice: e.Advise()}
-	}
 	if err != nil {
-		return "", err
+		since, failed := n.ledger.Away(context.WithoutCancel(ctx), h.Name, time.Now())
+		if failed != nil {
+			n.log.Error("remember since when a provider is away", "provider", h.Name, "error", failed)
+		}
+		if !errors.As(err, &e) {
+			e = &provider.Error{Kind: provider.Unreachable, Reason: err.Error()}
+		}
+		problem := &health.Problem{State: health.State(e.Kind.Word()), Reason: e.Reason, Advice: e.Advise()}
+		if problem.State == provider.WordUnreachable {
+			problem.State, problem.Since = health.Down, since
+		}
+		return "", problem
+	}
+	if err := n.ledger.Back(ctx, h.Name); err != nil {
+		n.log.Error("remember that a provider is back", "provider", h.Name, "error", err)
 	}
 	ok, text := compareModels(h.Models, models)
 	if !ok {
@@ -132,7 +136,8 @@ func (n *node) probeProvider(ctx context.Context, h ask.Host) (string, error) {
 
 // services are the parts that jobs can do without.
 func (n *node) services() []health.Probe {
-	discord, langfuse := health.Probe{Name: "discord"}, health.Probe{Name: "langfuse"}
+	discord, langfuse := health.Probe{Name: "discord", Advice: "nothing if it passes: pings are sent again; else look at the network and the webhook"},
+		health.Probe{Name: "langfuse", Advice: "start it, or correct langfuse.host in the config; jobs go on without"}
 	if n.outbox != nil {
 		discord.Check = func(context.Context) (string, error) {
 			s := n.outbox.Status()
@@ -167,7 +172,7 @@ func (n *node) webhook(ctx context.Context) (string, error) { return "is there",
 
 // webProbe wants a 2xx from a path of a service.
 func webProbe(name, base, path string) health.Probe {
-	p := health.Probe{Name: name}
+	p := health.Probe{Name: name, Advice: "start it, or correct services." + name + " in the config; jobs that do not need it go on"}
 	if base == "" {
 		return p
 	}
@@ -188,7 +193,7 @@ func webProbe(name, base, path string) health.Probe {
 		}
 		switch {
 		case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-			return "", &health.Problem{State: health.WrongKey, Reason: "it answers " + resp.Status}
+			return "", &health.Problem{State: health.WrongKey, Reason: "it answers " + resp.Status, Advice: "let " + path + " be asked without a key: none is sent"}
 		case resp.StatusCode >= 300:
 			return "", &health.Problem{State: health.Failing, Reason: "it answers " + resp.Status}
 		}

@@ -81,7 +81,7 @@ func (n *node) addRoom(ctx context.Context, jobs web.Jobs, places chat.Places) e
 	r.chat = chat.New(chat.Options{History: r.history, Ledger: n.ledger, Hub: n.hub, Hosts: n.hosts, Places: places,
 		Asker:  &ask.Asker{Caps: caps(n.conf), Location: n.conf.Timezone, Tracer: n.tracer, Metrics: n.metrics, Log: n.log},
 		Tracer: n.tracer, Limit: n.conf.Deadlines.Job, Grace: n.conf.Grace, Location: n.conf.Timezone, Log: n.log, Context: contexts(n.conf)})
-	r.app, err = web.New(web.Options{Chat: r.chat, History: r.history, Hub: n.hub, Roster: chat.NewRoster(n.hosts), Jobs: jobs, Health: n.health.Report, Gate: r.gate, Metrics: n.metrics.Handler(),
+	r.app, err = web.New(web.Options{Chat: r.chat, History: r.history, Hub: n.hub, Roster: chat.NewRoster(n.hosts, n.ledger, n.log), Jobs: jobs, Health: n.health.Report, Gate: r.gate, Metrics: n.metrics.Handler(),
 		TraceLink: n.tracer.Link, VaultName: n.conf.VaultName, Location: n.conf.Timezone, Version: theVersion(), Log: n.log})
 	if err != nil {
 		return err

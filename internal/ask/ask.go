@@ -147,7 +147,7 @@ func (a *Asker) try(ctx context.Context, c Call, try int, sink provider.Sink) (p
 	keep := context.WithoutCancel(ctx)
 	name, req := c.Host.Name, c.Request
 	price, intent := c.Host.Prices[req.Model], ledger.Call{Step: c.Step, Try: try, Provider: name, Model: req.Model, Hash: req.Hash(name),
-		Estimate: provider.Estimate(req.Messages), Paid: c.Host.Paid, Started: time.Now()}
+		Estimate: provider.Likely(req.Messages), Paid: c.Host.Paid, Started: time.Now()}
 	if c.Host.Paid {
 		read, written := Likely(req)
 		intent.SpentTokens, intent.SpentUSD = read+written, price.Cost(read, written)
@@ -207,25 +207,30 @@ func (h Host) cost(price ledger.Price, answer provider.Answer) *float64 {
 // come, where the request sets no bound.
 const unboundedAnswer = 2000
 
-// Likely is what a request may spend, in tokens, before it is known: a token for
-// four bytes of prompt, or our lower bound if that is more, and the longest answer
-// that it allows.
+// Likely is what a request may spend, in tokens, before it is known: what its prompt
+// likely comes to, and the longest answer that it allows.
 func Likely(req provider.Request) (read, written int) {
-	bytes := 0
-	for _, m := range req.Messages {
-		bytes += len(m.Content)
-	}
 	written = req.MaxTokens
 	if written == 0 {
 		written = unboundedAnswer
 	}
-	return max(bytes/4, provider.Estimate(req.Messages)), written
+	return provider.Likely(req.Messages), written
 }
 
 // Midnight is the last one before t in the owner's zone.
 func Midnight(t time.Time, location *time.Location) time.Time {
 	year, month, day := t.In(location).Date()
 	return time.Date(year, month, day, 0, 0, 0, 0, location)
+}
+
+// Clock shows a moment of the owner's day, with the date if it is not today's; the
+// zone is named, since whoever reads it may be in another.
+func Clock(t time.Time, location *time.Location) string {
+	t, now := t.In(location), time.Now().In(location)
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04 MST")
+	}
+	return t.Format("2006-01-02 15:04 MST")
 }
 
 // Traced is how an error is traced: with the cause for which a call was stopped,

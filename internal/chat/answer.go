@@ -189,14 +189,22 @@ func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
 	for {
 		got, err := c.o.Asker.Ask(limited, order, sink)
 		e := ask.AsError(err)
+		if err == nil {
+			if err := c.o.Ledger.Back(context.WithoutCancel(ctx), a.host.Name); err != nil {
+				c.o.Log.Error("remember that a host is back", "provider", a.host.Name, "error", err)
+			}
+		}
 		if e == nil || e.Kind != provider.Unreachable || !a.host.Patient || time.Since(began) > patience {
 			return got, a.cause(limited, err)
 		}
 		if since.IsZero() {
-			since = time.Now()
+			var failed error
+			if since, failed = c.o.Ledger.Away(context.WithoutCancel(ctx), a.host.Name, time.Now()); failed != nil {
+				c.o.Log.Error("remember since when a host is away", "provider", a.host.Name, "error", failed)
+			}
 		}
 		a.show(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Connecting,
-			Text: fmt.Sprintf("%s cannot be reached since %s (%s)", a.host.Name, since.In(c.o.Location).Format("15:04:05"), strings.TrimPrefix(e.Reason, "unreachable: "))})
+			Text: fmt.Sprintf("%s cannot be reached since %s (%s)", a.host.Name, ask.Clock(since, c.o.Location), strings.TrimPrefix(e.Reason, "unreachable: "))})
 		select {
 		case <-time.After(askAgain):
 		case <-limited.Done():
@@ -238,7 +246,7 @@ func (c *Chat) behind(ctx context.Context, name string) string {
 			continue
 		}
 		if time.Now().Before(l.SlowUntil) {
-			return fmt.Sprintf("%s asked for a pause until %s: %s", name, l.SlowUntil.In(c.o.Location).Format("15:04:05"), l.Reason)
+			return fmt.Sprintf("%s asked for a pause until %s: %s", name, l.SlowUntil.In(c.o.Location).Format("15:04:05 MST"), l.Reason)
 		}
 		var who []string
 		for _, h := range l.Held {

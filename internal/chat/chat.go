@@ -124,6 +124,9 @@ func (c *Chat) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := c.o.Ledger.RecoverChat(ctx, time.Now()); err != nil {
+		return err
+	}
 	for _, m := range left {
 		c.o.Log.Warn("an answer was interrupted by the end of the process; what was shown is kept", "chat", m.Conversation, "turn", m.Turn,
 			"provider", m.Provider, "model", m.Model, "bytes", len(m.Text))

@@ -207,12 +207,31 @@ func TestAHostThatIsAwayIsWaitedFor(t *testing.T) {
 			_, phases, end := r.shown()
 			r.await()
 			if !slices.ContainsFunc(phases, func(p string) bool {
-				return strings.HasPrefix(p, "connecting davas cannot be reached since 00:00:00 (connection refused)")
+				return strings.HasPrefix(p, "connecting davas cannot be reached since 00:00 UTC (connection refused)")
 			}) || end != "stop" {
 				t.Errorf("phases %q, end %q", phases, end)
 			}
+			if since, _ := r.ledger.Away(t.Context(), "davas", time.Now().Add(time.Hour)); !since.After(time.Now()) {
+				t.Errorf("it has answered, and is away since %s", since)
+			}
 			if lines := r.arbiter.Lines(); len(lines[0].Held) != 0 {
 				t.Errorf("%+v", lines)
+			}
+		})
+	})
+	t.Run("and is told to be away since somebody first saw it", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			if _, err := r.ledger.Away(t.Context(), "davas", time.Now().Add(-26*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			r.model.script = fails(away)
+			r.send("wake up")
+			synctest.Wait()
+			r.Stop("c1")
+			_, phases, _ := r.shown()
+			r.await()
+			if want := "connecting davas cannot be reached since 1999-12-30 22:00 UTC (connection refused)"; !slices.Contains(phases, want) {
+				t.Errorf("phases %q, want %q", phases, want)
 			}
 		})
 	})
@@ -371,6 +390,19 @@ func TestWhatIsRefused(t *testing.T) {
 			t.Errorf("what was refused is kept: %+v, %v", all, err)
 		}
 	}, func(o *Options) { o.Hosts[0].Paid, o.Hosts[0].Models = true, []string{"m"} })
+}
+
+func TestACallOfAProcessThatDiedIsEnded(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		calls, err := r.ledger.ChatCalls(t.Context(), "c1")
+		if err != nil || len(calls) != 1 || calls[0].State != ledger.CallLost || !calls[0].Billed || calls[0].SpentTokens != 70 || calls[0].Ended.IsZero() {
+			t.Errorf("%+v, %v", calls, err)
+		}
+	}, func(o *Options) {
+		if _, err := o.Ledger.IntendChat(context.Background(), ledger.ChatRef{Conversation: "c1", Turn: 1, Version: 1}, ledger.Call{Try: 1, Provider: "davas", Paid: true, SpentTokens: 70, Started: time.Now()}, ledger.Allowance{}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestTitle(t *testing.T) {

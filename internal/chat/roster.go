@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -14,8 +15,10 @@ type Offer struct {
 	Provider string `json:"provider"`
 	Kind     string `json:"kind"`
 	Paid     bool   `json:"paid,omitempty"`
-	// Up says that it answered; Reason is why it did not, Since when that began.
+	// Up says that it answered; Word is how it is, Reason why it did not answer, Since
+	// when that began: of one that is away as the ledger knows it.
 	Up     bool      `json:"up"`
+	Word   string    `json:"state"` // online, not asked yet, or one of provider's words
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 	// Models are those that it lists, or, of a paid provider and while none
@@ -23,11 +26,20 @@ type Offer struct {
 	Models []provider.Model `json:"models"`
 }
 
+// Absences remember since when providers are away, for all that look at them.
+type Absences interface {
+	// Away says that one is, and returns since when.
+	Away(ctx context.Context, provider string, now time.Time) (since time.Time, err error)
+	Back(ctx context.Context, provider string) error
+}
+
 // Roster looks at all providers, which costs nothing, and remembers what it saw. It
 // is safe for concurrent use.
 type Roster struct {
-	hosts []ask.Host
-	now   func() time.Time
+	hosts    []ask.Host
+	absences Absences
+	log      *slog.Logger
+	now      func() time.Time
 
 	mu      sync.Mutex
 	seen    []Offer
@@ -41,7 +53,9 @@ const (
 )
 
 // NewRoster returns a Roster that has seen nothing yet.
-func NewRoster(hosts []ask.Host) *Roster { return &Roster{hosts: hosts, now: time.Now} }
+func NewRoster(hosts []ask.Host, absences Absences, log *slog.Logger) *Roster {
+	return &Roster{hosts: hosts, absences: absences, log: log, now: time.Now}
+}
 
 // Offers tells what the providers offer: what was seen while it is fresh, else what
 // a new look sees. When ctx ends first it is what was seen before.
@@ -72,7 +86,7 @@ func (r *Roster) Offers(ctx context.Context) []Offer {
 func (r *Roster) unseen() []Offer {
 	all := make([]Offer, len(r.hosts))
 	for i, h := range r.hosts {
-		all[i] = Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid, Reason: "not asked yet", Models: named(h.Models)}
+		all[i] = Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid, Word: "not asked yet", Reason: "not asked yet", Models: named(h.Models)}
 	}
 	return all
 }
@@ -87,30 +101,51 @@ func (r *Roster) look(ctx context.Context, done chan struct{}) {
 		wait.Go(func() { all[i] = offer(ctx, h) })
 	}
 	wait.Wait()
+	now := r.now()
+	away := make([]time.Time, len(all))
+	for i := range all {
+		away[i] = r.remember(context.WithoutCancel(ctx), all[i], now)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.now()
 	for i := range all {
 		all[i].Since = now
 		if r.seen != nil && r.seen[i].Up == all[i].Up {
 			all[i].Since = r.seen[i].Since
+		}
+		if !all[i].Up {
+			all[i].Since = away[i]
 		}
 	}
 	r.seen, r.at, r.looking = all, now, nil
 	close(done)
 }
 
+// remember returns since when a provider is away, which is now where nobody knew.
+func (r *Roster) remember(ctx context.Context, o Offer, now time.Time) time.Time {
+	since, err := now, error(nil)
+	if o.Up {
+		err = r.absences.Back(ctx, o.Provider)
+	} else {
+		since, err = r.absences.Away(ctx, o.Provider, now)
+	}
+	if err != nil {
+		r.log.Error("remember since when a provider is away", "provider", o.Provider, "error", err)
+	}
+	return since
+}
+
 func offer(ctx context.Context, h ask.Host) Offer {
 	o := Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid}
 	models, err := h.Provider.Models(ctx)
 	if err != nil {
-		o.Reason, o.Models = err.Error(), named(h.Models)
+		o.Reason, o.Models, o.Word = err.Error(), named(h.Models), provider.WordUnreachable
 		if e := ask.AsError(err); e != nil {
-			o.Reason = e.Reason
+			o.Reason, o.Word = e.Reason, e.Kind.Word()
 		}
 		return o
 	}
-	o.Up, o.Models = true, models
+	o.Up, o.Word, o.Models = true, "online", models
 	if h.Paid && len(h.Models) > 0 {
 		o.Models = chosen(h.Models, models)
 	}

@@ -64,10 +64,10 @@ func (l *loader) checkLocks(c *Config) {
 		return // some of a lock may be among what was refused
 	}
 	if c.PublicURL != "" {
-		l.fail("public_url", "needs access or auth: nobody would be kept out")
+		l.fail("public_url", "needs access or auth: a login link alone is for this machine")
 	}
 	if len(c.Hosts) > 0 {
-		l.fail("hosts", "needs access or auth: nobody would be kept out")
+		l.fail("hosts", "needs access or auth: a login link alone is for this machine")
 	}
 }
 

@@ -175,9 +175,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"Access without its audience", head + tail + "access: {team: t}\n", []string{
 			"runner.yaml:4: access.team: needs aud beside it"}},
 		{"a public name without a lock", head + tail + "public_url: https://a.example.com\n", []string{
-			"runner.yaml:4: public_url: needs access or auth: nobody would be kept out"}},
+			"runner.yaml:4: public_url: needs access or auth: a login link alone is for this machine"}},
 		{"further names without a lock", head + tail + "hosts: [runner.lan]\n", []string{
-			"runner.yaml:4: hosts: needs access or auth: nobody would be kept out"}},
+			"runner.yaml:4: hosts: needs access or auth: a login link alone is for this machine"}},
 		{"several things at once, in the order of the file", "guard: x\nvault: /v\nlog: x\nproviders:\n  - {name: a, kind: b}\n", []string{
 			"runner.yaml:1: guard: must be a duration such as 2s or 10m, not negative",
 			"runner.yaml:3: log: must be text or json",

@@ -8,6 +8,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -32,7 +33,9 @@ const (
 type Problem struct {
 	State  State
 	Reason string // what was seen
-	Advice string // what to do, "" where there is nothing to say
+	Advice string // what to do, "" for the probe's own
+	// Since is when that began, where it is known from elsewhere; zero else.
+	Since time.Time
 }
 
 // Error returns the reason.
@@ -43,6 +46,8 @@ type Probe struct {
 	Name string
 	// Core parts are those without which no job runs.
 	Core bool
+	// Advice is what to do where a problem says nothing of it.
+	Advice string
 	// Check is nil for a part that is not configured. It spends no tokens. Its
 	// text is shown beside ok.
 	Check func(ctx context.Context) (text string, err error)
@@ -182,7 +187,7 @@ func (c *Checker) look(ctx context.Context, i int) Part {
 	}
 	began := time.Now()
 	lost := Part{Name: p.Name, Core: p.Core, State: Down, Since: began.UTC(), Probed: began.UTC(), LatencyMS: probeTime.Milliseconds(),
-		Text: "no answer within " + probeTime.String()}
+		Text: "no answer within " + probeTime.String(), Advice: p.Advice}
 	c.mu.Lock()
 	hangs := c.hangs[i]
 	c.hangs[i] = true
@@ -220,13 +225,16 @@ func check(ctx context.Context, p Probe) Part {
 	var problem *Problem
 	switch {
 	case errors.As(err, &problem):
-		part.State, part.Text, part.Advice = problem.State, problem.Reason, problem.Advice
+		part.State, part.Text, part.Advice = problem.State, problem.Reason, cmp.Or(problem.Advice, p.Advice)
+		if !problem.Since.IsZero() {
+			part.Since = problem.Since.UTC()
+		}
 	case err != nil && ctx.Err() != nil:
-		part.State, part.Text = Down, "no answer within "+probeTime.String()
+		part.State, part.Text, part.Advice = Down, "no answer within "+probeTime.String(), p.Advice
 	case err != nil:
-		part.State, part.Text = Down, err.Error()
+		part.State, part.Text, part.Advice = Down, err.Error(), p.Advice
 	case took > slow:
-		part.State = Slow
+		part.State, part.Advice = Slow, "it works; if it stays slow, look at what else its machine does, and at the network between"
 	default:
 		part.State = OK
 	}

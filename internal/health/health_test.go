@@ -41,6 +41,45 @@ func get(t *testing.T, h http.Handler) *httptest.ResponseRecorder {
 	return w
 }
 
+func TestWhatToDoIsSaidOfEachBadState(t *testing.T) {
+	tests := []struct {
+		name   string
+		check  func(context.Context) (string, error)
+		advice string // "" for none, "any" for some
+	}{
+		{"it is well", fine, ""},
+		{"it is not configured", nil, ""},
+		{"it is slow", after(slow+time.Millisecond, "", nil), "any"},
+		{"it does not answer", after(time.Hour, "", nil), "start it"},
+		{"it heeds no deadline", func(context.Context) (string, error) { <-time.After(10 * time.Second); return "", nil }, "start it"},
+		{"it fails with a plain error", after(0, "", errors.New("no answer")), "start it"},
+		{"a problem has no advice", after(0, "", &Problem{State: Failing, Reason: "500"}), "start it"},
+		{"a problem has its own", after(0, "", &Problem{State: WrongKey, Reason: "401", Advice: "look at the key"}), "look at the key"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New("1", Probe{Name: "part", Advice: "start it", Check: test.check})
+				got := c.Report(t.Context()).Parts[0].Advice
+				if got != test.advice && (test.advice != "any" || got == "" || got == "start it") {
+					t.Errorf("the advice is %q, want %q", got, test.advice)
+				}
+				time.Sleep(time.Minute) // whatever hangs comes to its end
+			})
+		})
+	}
+}
+
+func TestSinceWhenAPartIsDownMayBeKnownFromElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		since := time.Now().Add(-time.Hour)
+		c := New("1", Probe{Name: "part", Check: after(0, "", &Problem{State: Down, Since: since})})
+		if got := c.Report(t.Context()).Parts[0].Since; !got.Equal(since) {
+			t.Errorf("since %s, want %s", got, since)
+		}
+	})
+}
+
 func TestHowAPartAndTheWholeAre(t *testing.T) {
 	wrongKey := &Problem{State: WrongKey, Reason: "401", Advice: "look at the key"}
 	tests := []struct {

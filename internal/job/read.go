@@ -210,7 +210,7 @@ func (r *reader) steps() {
 	if s.Type != Chain {
 		body := r.note.Body()
 		if strings.TrimSpace(body) == "" {
-			r.err = &note.Error{Kind: note.Unfinished, Line: r.note.BodyLine(), Reason: "the prompt is missing: write it below the frontmatter"}
+			r.err = &note.Error{Kind: note.Unfinished, Line: r.note.BodyLine(), Reason: "the prompt is missing: in a note it stands below the frontmatter"}
 			return
 		}
 		s.Steps = []Step{{Prompt: body, Provider: s.Provider, Model: s.Model}}

@@ -195,7 +195,7 @@ func TestReadRefusesWithKeyAndLine(t *testing.T) {
 		{"a title that is too long", textNote("title: " + strings.Repeat("x", maxTitle+1)), note.Wrong, 3, "title", "longer than 300 bytes"},
 		{"tags that are no texts", textNote("tags: [[a]]"), note.Wrong, 3, "tags", "list of texts"},
 		{"the first of two faults", textNote("priority: x\ntimeout: y"), note.Wrong, 3, "priority", "whole number"},
-		{"no prompt", "---\njob_type: text\n---\n\n", note.Unfinished, 4, "", "the prompt is missing"},
+		{"no prompt", "---\njob_type: text\n---\n\n", note.Unfinished, 4, "", "the prompt is missing: in a note it stands below"},
 		{"no prompt of a research job", "---\njob_type: research\n---\n", note.Unfinished, 4, "", "the prompt is missing"},
 		{"only our own block as prompt", "---\njob_type: text\n---\n%% runner: begin %%\nfailed\n%% runner: end %%\n", note.Unfinished, 4, "", "the prompt is missing"},
 		{"a chain without steps", "---\njob_type: chain\n---\nJust text.", note.Unfinished, 4, "", "at least one step"},

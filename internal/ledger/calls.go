@@ -107,12 +107,12 @@ func (l *Ledger) CallFailed(ctx context.Context, ref Ref, call int64, a provider
 // closeCall writes the end of a call, whose truth replaces what the intent counted
 // for.
 func closeCall(ctx context.Context, tx *sql.Tx, ref Ref, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, price Price, now time.Time) error {
+	spent := spentBy(billed, a, price)
 	a.Text, a.Thinking = "", "" // of our copy; they are kept beside it
 	detail, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	spent := spentBy(billed, a, price)
 	result, err := tx.ExecContext(ctx, `UPDATE calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?, `+spent.set+`
 		WHERE id = ? AND state = ? AND EXISTS (SELECT 1 FROM jobs WHERE id = ? AND run = ? AND attempt = ? AND state = ?)`,
 		append(append([]any{state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail)}, spent.args...), call, Intent, ref.ID, ref.Run, ref.Attempt, job.Active)...)

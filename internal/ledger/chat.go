@@ -53,12 +53,12 @@ func (l *Ledger) ChatFailed(ctx context.Context, call int64, a provider.Answer, 
 }
 
 func (l *Ledger) closeChat(ctx context.Context, call int64, state CallState, billed bool, kind provider.Kind, reason string, a provider.Answer, price Price, now time.Time) error {
+	spent := spentBy(billed, a, price)
 	a.Text, a.Thinking = "", ""
 	detail, err := json.Marshal(a)
 	if err != nil {
 		return fmt.Errorf("write down the end of a conversation's call: %w", err)
 	}
-	spent := spentBy(billed, a, price)
 	err = l.inTx(ctx, func(tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, `UPDATE chat_calls SET state = ?, billed = ?, kind = ?, reason = ?, read = ?, written = ?, ended = ?, answer = ?, `+spent.set+`
 			WHERE id = ? AND state = ?`, append(append([]any{state, billed, kind, reason, a.Usage.Read, a.Usage.Written, millis(now), string(detail)}, spent.args...), call, Intent)...)
@@ -71,6 +71,21 @@ func (l *Ledger) closeChat(ctx context.Context, call int64, state CallState, bil
 		return fmt.Errorf("write down how the call at %s for a conversation ended: %w", a.Provider, err)
 	}
 	return nil
+}
+
+// interrupted is the kind of a call whose process ended before it.
+const interrupted provider.Kind = "interrupted"
+
+// RecoverChat is for the start of the one process that asks for conversations: it
+// ends the calls that a former one left open, which go on counting with their
+// estimates, and returns how many there were.
+func (l *Ledger) RecoverChat(ctx context.Context, now time.Time) (int64, error) {
+	result, err := l.db.Write.ExecContext(ctx, "UPDATE chat_calls SET state = ?, kind = ?, reason = ?, ended = ? WHERE state = ?",
+		CallLost, interrupted, "interrupted: runner ended before the call did", millis(now), Intent)
+	if err != nil {
+		return 0, fmt.Errorf("end the calls for conversations that a former process left: %w", err)
+	}
+	return result.RowsAffected()
 }
 
 // ChatCalls lists the calls of a conversation, oldest first; Step is the turn and

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,82 @@ func TestAChatCallEndsOnce(t *testing.T) {
 	var text string
 	if err := l.db.Read.QueryRow("SELECT answer FROM chat_calls WHERE id = ?", calls[0].ID).Scan(&text); err != nil || strings.Contains(text, "secret") {
 		t.Errorf("the ledger keeps a text of chat: %q, %v", text, err)
+	}
+}
+
+func TestACallThatBrokeOffCountsForWhatCame(t *testing.T) {
+	price := Price{In: 2, Out: 10}
+	stopped := &provider.Error{Kind: provider.Cancelled, Sent: true}
+	long := strings.Repeat("word ", 4000) // 20,000 bytes
+	tests := []struct {
+		name   string
+		answer provider.Answer
+		fails  *provider.Error
+		tokens int
+		usd    float64
+	}{
+		{"a few words came", provider.Answer{Text: "Hello, world"}, stopped, 100 + 2*3, price.Cost(100, 2*3)},
+		{"thinking counts too", provider.Answer{Thinking: "Hm, let me", Text: "Hello"}, stopped, 100 + 2*4, price.Cost(100, 2*4)},
+		{"more came than was expected", provider.Answer{Text: long}, stopped, 100 + 2*5000, price.Cost(100, 2*5000)},
+		{"a script without blanks costs more than a token for four bytes", provider.Answer{Text: strings.Repeat("你好", 2000)}, stopped, 100 + 2*3000, price.Cost(100, 2*3000)},
+		{"the provider has counted the prompt alone", provider.Answer{Text: long, Usage: provider.Usage{Read: 90}}, stopped, 90 + 2*5000, price.Cost(90, 2*5000)},
+		{"nothing came", provider.Answer{}, stopped, 2100, 1},
+		{"the provider has counted", provider.Answer{Text: "Hello", Usage: provider.Usage{Read: 90, Written: 7}}, stopped, 97, price.Cost(90, 7)},
+		{"it was not sent", provider.Answer{}, &provider.Error{Kind: provider.Unreachable}, 0, 0},
+	}
+	call := Call{Step: 1, Try: 1, Provider: "groq", Model: "m", Paid: true, Estimate: 100, SpentTokens: 2100, SpentUSD: 1, Started: noon}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := open(t)
+			id, err := l.IntendChat(t.Context(), turn, call, Allowance{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.ChatFailed(t.Context(), id, tt.answer, tt.fails, price, noon); err != nil {
+				t.Fatal(err)
+			}
+			chat, _ := l.ChatCalls(t.Context(), "c1")
+			r := begun(t, l, claim(t, l, candidate("a.md", "hello")))
+			if id, err = l.Intend(t.Context(), r.Ref(), call, Allowance{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.CallFailed(t.Context(), r.Ref(), id, tt.answer, tt.fails, price, noon); err != nil {
+				t.Fatal(err)
+			}
+			ofJob, _ := l.Calls(t.Context(), r.ID)
+			for who, c := range map[string]Call{"chat": chat[0], "a job": ofJob[0]} {
+				if c.SpentTokens != tt.tokens || math.Abs(c.SpentUSD-tt.usd) > 1e-12 {
+					t.Errorf("a call of %s counts for %d tokens and $%g, want %d and $%g", who, c.SpentTokens, c.SpentUSD, tt.tokens, tt.usd)
+				}
+			}
+			s, err := l.Spent(t.Context(), noon.Add(-time.Hour))
+			if uncounted := tt.answer.Usage.Read == 0; err != nil || (s.EstimatedTokens > 0) != (uncounted && tt.tokens > 0) {
+				t.Errorf("%+v, %v", s, err)
+			}
+		})
+	}
+}
+
+func TestCallsOfADeadProcessAreEnded(t *testing.T) {
+	l := open(t)
+	call := Call{Try: 1, Provider: "groq", Model: "m", Paid: true, Estimate: 100, SpentTokens: 2100, SpentUSD: 1, Started: noon}
+	id, _ := l.IntendChat(t.Context(), turn, call, Allowance{})
+	if err := l.ChatFailed(t.Context(), id, provider.Answer{}, &provider.Error{Kind: provider.Cut, Reason: "cut", Sent: true}, Price{}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.IntendChat(t.Context(), turn, call, Allowance{}); err != nil {
+		t.Fatal(err)
+	}
+	later := noon.Add(time.Minute)
+	if n, err := l.RecoverChat(t.Context(), later); n != 1 || err != nil {
+		t.Fatalf("%d calls ended, %v", n, err)
+	}
+	calls, err := l.ChatCalls(t.Context(), "c1")
+	if err != nil || len(calls) != 2 || calls[0].Reason != "cut" {
+		t.Fatalf("%+v, %v", calls, err)
+	}
+	if c := calls[1]; c.State != CallLost || c.Kind != interrupted || !c.Billed || c.SpentTokens != 2100 || c.SpentUSD != 1 || !c.Ended.Equal(later) {
+		t.Errorf("%+v", c)
 	}
 }
 

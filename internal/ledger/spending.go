@@ -160,18 +160,32 @@ func ofWhich(estimated float64, show func(float64) string) string {
 }
 
 // accounting is how the end of a call changes what it counts for: to nothing if it
-// was not billed, to the tokens that the provider says if it does; else the
-// intent's estimate stays.
+// was not billed, to the tokens that the provider says if it does; else to the
+// estimate of the prompt, or its count where that alone was told, and of what has
+// come; if nothing has, the intent's estimate stays.
 type accounting struct {
 	set  string
 	args []any
 }
 
+// margin is by how much what has come counts for more than its likely tokens: code and
+// scripts without blanks come to up to twice that, and the caps must not see less than
+// was used.
+const margin = 2
+
 func spentBy(billed bool, a provider.Answer, price Price) accounting {
-	used := a.Usage.Read + a.Usage.Written
+	read, used, came := a.Usage.Read, a.Usage.Read+a.Usage.Written, 0
+	if a.Usage.Written == 0 {
+		came = margin * provider.Likely([]provider.Message{{Content: a.Thinking}, {Content: a.Text}})
+	}
+	if came > 0 {
+		used = 0 // what is told is not all: the prompt's count may come before the answer's
+	}
 	return accounting{
-		"spent_tokens = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_tokens END, spent_usd = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? ELSE spent_usd END",
-		[]any{billed, used, used, billed, used, price.Cost(a.Usage.Read, a.Usage.Written)},
+		`spent_tokens = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? WHEN ? > 0 THEN iif(? > 0, ?, estimate) + ? ELSE spent_tokens END,
+		spent_usd = CASE WHEN NOT ? OR paid = 0 THEN 0 WHEN ? > 0 THEN ? WHEN ? > 0 THEN iif(? > 0, ?, estimate) * ? + ? ELSE spent_usd END`,
+		[]any{billed, used, used, came, read, read, came,
+			billed, used, price.Cost(a.Usage.Read, a.Usage.Written), came, read, read, price.Cost(1, 0), price.Cost(0, came)},
 	}
 }
 

@@ -79,7 +79,7 @@ func (k Kind) Advice() string {
 	case NoModel:
 		return "name a model that the provider has, or install this one there"
 	case Refused:
-		return "change what the server refuses in the note or the config, then retry"
+		return "change what the server refuses (the prompt, the model or a setting), then retry"
 	case TooLong:
 		return "shorten the prompt, or choose a model with a larger context"
 	case Failed:
@@ -114,6 +114,24 @@ func (e *Error) Again() bool {
 		return true
 	}
 	return false
+}
+
+// The words for how a provider is that did not answer a look which spends nothing.
+const (
+	WordUnreachable = "unreachable"
+	WordWrongKey    = "wrong key" // it answers and does not accept our key
+	WordFailing     = "failing"   // it answers with another error
+)
+
+// Word is how a provider is whose look failed in this way, as health says it too.
+func (k Kind) Word() string {
+	switch k {
+	case Unreachable, Timeout, Cancelled:
+		return WordUnreachable
+	case Auth:
+		return WordWrongKey
+	}
+	return WordFailing
 }
 
 // KindOf returns the kind of the first *Error in err's tree, "" where there is

@@ -1,6 +1,9 @@
 package provider
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestEveryKindSaysWhatToDo(t *testing.T) {
 	kinds := []Kind{Unreachable, Busy, Gateway, Auth, NoModel, Refused, TooLong, Failed, Timeout, Cut, Empty, Unfinished, Unread, Blocked, Malformed, Cancelled}
@@ -19,6 +22,12 @@ func TestEveryKindSaysWhatToDo(t *testing.T) {
 				t.Errorf("it advises %q", got)
 			}
 		})
+	}
+}
+
+func TestAdviceAboutARefusalFitsChatAndJobs(t *testing.T) {
+	if got := Refused.Advice(); strings.Contains(got, "note") || !strings.Contains(got, "the prompt, the model or a setting") {
+		t.Errorf("it advises %q", got)
 	}
 }
 

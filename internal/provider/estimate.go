@@ -19,6 +19,16 @@ func Estimate(messages []Message) int {
 	return tokens
 }
 
+// Likely guesses the number of tokens in the contents of the messages: one for four
+// bytes, or our lower bound if that is more.
+func Likely(messages []Message) int {
+	bytes := 0
+	for i := range messages {
+		bytes += len(messages[i].Content)
+	}
+	return max(bytes/4, Estimate(messages))
+}
+
 // runs counts the runs of letters or digits in text, without allocating.
 func runs(text string) int {
 	n, inside := 0, false

@@ -65,7 +65,7 @@ func TestBackupWhileItIsWritten(t *testing.T) {
 		if got.State != "interrupted" || !strings.HasPrefix(got.Text, had) || !strings.HasPrefix(answer.text(), got.Text) {
 			t.Errorf("restored is the answer %s: %q, shown before the copy was %q", got.State, tail(got.Text, 80), tail(had, 80))
 		}
-		if calls := w.rows(t, "ledger.db", "SELECT state FROM chat_calls ORDER BY id"); len(calls) != 2 || calls[0] != "answered" || calls[1] != "intent" {
+		if calls := w.rows(t, "ledger.db", "SELECT state FROM chat_calls ORDER BY id"); len(calls) != 2 || calls[0] != "answered" || calls[1] != "failed" {
 			t.Errorf("the ledger has %v", calls)
 		}
 	}

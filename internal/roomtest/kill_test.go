@@ -116,14 +116,18 @@ func (k *killed) verify(i int) bool {
 	if len(calls) > 1 || asked > len(calls) { // none, if the end came before the question
 		t.Errorf("%s was asked %d times, the ledger knows %v", id, asked, calls)
 	}
-	// Who comes back is told that nothing runs, and asks nobody.
+	// Who comes back is told how it ended and that nothing runs, and asks nobody.
 	back := k.s.follows(id)
 	back.lastID = r.lastID
 	end := back.begin(t)
 	back.await(t, "it is told that nothing runs", func() bool { return back.saw("idle") })
 	end()
-	if back.has() != "" {
-		t.Errorf("who comes back to %s gets %q", id, back.has())
+	want := got.Text
+	if r.lastID == "" { // it has seen nothing of it
+		want = ""
+	}
+	if back.has() != want || back.saw("end interrupted") != (r.lastID != "") {
+		t.Errorf("who comes back to %s gets %q, %q, kept is %q", id, back.names(), tail(back.has(), 60), tail(got.Text, 60))
 	}
 	if again := k.m.asked(id); again != asked {
 		t.Errorf("who came back to %s had the model asked again", id)

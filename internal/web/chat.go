@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"html/template"
 	"net/http"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"davidcockson.com/runner/internal/chat"
 	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/provider"
 )
 
 // turnsShown is how many turns a page shows at first, and how many more at a time.
@@ -150,6 +150,9 @@ func (a *App) messages(w http.ResponseWriter, r *http.Request) error {
 	if more {
 		out.Before = messages[0].Turn
 	}
+	if len(messages) > 0 {
+		out.ForgottenBefore = a.firstRead(r.Context(), c, messages[0].Turn)
+	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
 }
@@ -182,20 +185,33 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 	if len(all) == 0 {
 		return nil
 	}
-	if first, err := a.o.Chat.Reads(ctx, c, all[0].Turn); err == nil && first > 1 {
-		for i := range all {
-			all[i].Forgotten = all[i].Turn == first
-		}
+	first := a.firstRead(ctx, c, all[0].Turn)
+	for i := range all {
+		all[i].Forgotten = all[i].Turn == first
 	}
 	return all
 }
 
-func (a *App) answer(m history.Message) answerView {
-	v := answerView{Message: m, HTML: a.rendered.html(m), Trace: a.o.TraceLink(m.Trace), Rate: m.Answer.Rate}
-	if busy := m.Answer.Took - m.Answer.Load - m.Answer.FirstToken; v.Rate == 0 && busy > 0 && m.Answer.Usage.Written > 0 {
-		v.Rate = float64(m.Answer.Usage.Written) / busy.Seconds()
+// firstRead is the first turn that the model of a conversation still reads, of those
+// from a turn on; 0 where it reads earlier ones too, or that is not known.
+func (a *App) firstRead(ctx context.Context, c history.Conversation, from int) int {
+	first, err := a.o.Chat.Reads(ctx, c, from)
+	if err != nil || first < max(from, 2) {
+		return 0
 	}
-	return v
+	return first
+}
+
+func (a *App) answer(m history.Message) answerView {
+	return answerView{Message: m, HTML: a.rendered.html(m), Trace: a.o.TraceLink(m.Trace), Rate: rate(m.Answer)}
+}
+
+// rate is tokens a second, as the server measured them or else as we did; 0 unknown.
+func rate(a provider.Answer) float64 {
+	if busy := a.Took - a.Load - a.FirstToken; a.Rate == 0 && busy > 0 && a.Usage.Written > 0 {
+		return float64(a.Usage.Written) / busy.Seconds()
+	}
+	return a.Rate
 }
 
 // turnHTML is one turn as it is now.
@@ -375,109 +391,4 @@ func (a *App) undelete(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("HX-Redirect", "/chat/"+id)
 	}
 	return done(w, r, "/chat/"+id, map[string]bool{"undeleted": true})
-}
-
-// summary is a conversation in a list.
-type summary struct {
-	ID       string    `json:"id"`
-	Title    string    `json:"title"`
-	Provider string    `json:"provider,omitempty"`
-	Model    string    `json:"model,omitempty"`
-	Created  time.Time `json:"created"`
-	Updated  time.Time `json:"updated"`
-	Turns    int       `json:"turns"`
-	Running  bool      `json:"running"`
-}
-
-func (a *App) summary(c history.Conversation, running map[string]bool) summary {
-	return summary{c.ID, c.Title, c.Provider, c.Model, c.Created, c.Updated, c.Turns, running[c.ID]}
-}
-
-type conversationJSON struct {
-	summary
-	System      string        `json:"system,omitempty"`
-	Temperature *float64      `json:"temperature,omitempty"`
-	Messages    []messageJSON `json:"messages"`
-	// Before is the first turn that is told, where there are earlier ones.
-	Before int `json:"before,omitempty"`
-}
-
-// messageJSON is a message as programs read it; the last fields are of answers.
-type messageJSON struct {
-	Turn     int       `json:"turn"`
-	Role     string    `json:"role"`
-	Text     string    `json:"text"`
-	Created  time.Time `json:"created"`
-	Version  int       `json:"version,omitempty"`
-	State    string    `json:"state,omitempty"`
-	Reason   string    `json:"reason,omitempty"`
-	Advice   string    `json:"advice,omitempty"`
-	Thinking string    `json:"thinking,omitempty"`
-	Provider string    `json:"provider,omitempty"`
-	Model    string    `json:"model,omitempty"`
-	Read     int       `json:"read,omitempty"`    // tokens
-	Written  int       `json:"written,omitempty"` // tokens
-	Rate     float64   `json:"rate,omitempty"`    // tokens a second
-	// FirstTokenMS and TookMS are milliseconds.
-	FirstTokenMS int64  `json:"first_token_ms,omitempty"`
-	TookMS       int64  `json:"took_ms,omitempty"`
-	Trace        string `json:"trace,omitempty"`
-}
-
-func messageOf(m history.Message, link func(string) string) messageJSON {
-	return messageJSON{Turn: m.Turn, Role: string(m.Role), Text: m.Text, Created: m.Created, Version: m.Version, State: string(m.State), Reason: m.Reason, Advice: m.Advice,
-		Thinking: m.Thinking, Provider: m.Provider, Model: m.Model, Read: m.Answer.Usage.Read, Written: m.Answer.Usage.Written, Rate: m.Answer.Rate,
-		FirstTokenMS: m.Answer.FirstToken.Milliseconds(), TookMS: m.Answer.Took.Milliseconds(), Trace: link(m.Trace)}
-}
-
-// conversationsShown is how many conversations a list shows at a time.
-const conversationsShown = 50
-
-// conversations lists conversations, those last written to first.
-func (a *App) conversations(w http.ResponseWriter, r *http.Request) error {
-	all, next, err := a.o.History.Conversations(r.Context(), history.Cursor(r.URL.Query().Get("after")), conversationsShown)
-	if errors.Is(err, history.ErrCursor) {
-		return &fault{Status: http.StatusBadRequest, Text: err.Error()}
-	}
-	if err != nil {
-		return err
-	}
-	running := a.o.Chat.Running()
-	list := talksView{Next: string(next)}
-	for _, c := range all {
-		list.Talks = append(list.Talks, a.summary(c, running))
-	}
-	if fromPage(r) {
-		html, err := a.pages.part("chat", "talk-items", list)
-		if err != nil {
-			return err
-		}
-		writeHTML(w, http.StatusOK, html)
-		return nil
-	}
-	if list.Talks == nil {
-		list.Talks = []summary{}
-	}
-	writeJSON(w, http.StatusOK, list)
-	return nil
-}
-
-type talksView struct {
-	Talks []summary `json:"conversations"`
-	// Next is where the list goes on, "" at its end.
-	Next string `json:"next,omitempty"`
-}
-
-// showTalks makes the list of conversations beside the chat.
-func (a *App) showTalks(ctx context.Context) ([]byte, error) {
-	all, next, err := a.o.History.Conversations(ctx, "", conversationsShown)
-	if err != nil {
-		return nil, fmt.Errorf("list the conversations: %w", err)
-	}
-	running := a.o.Chat.Running()
-	v := talksView{Next: string(next)}
-	for _, c := range all {
-		v.Talks = append(v.Talks, a.summary(c, running))
-	}
-	return a.pages.part("chat", "talks", v)
 }

@@ -56,7 +56,7 @@ func (a *App) job(w http.ResponseWriter, r *http.Request) error {
 	}
 	j := viewOf(d.Job)
 	if j.State == "active" {
-		j = a.activeViews([]control.Job{d.Job})[0]
+		j = a.activeViews(r.Context(), []control.Job{d.Job})[0]
 	}
 	p := jobPage{frame: a.frame(r, j.Heading(), "/queue"), Job: j, Error: d.Error, Calls: d.Calls}
 	p.Stream = "/stream"

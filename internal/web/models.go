@@ -72,14 +72,14 @@ func (a *App) showHosts(ctx context.Context) ([]byte, error) {
 	defer cancel()
 	var views []hostView
 	for _, o := range a.o.Roster.Offers(short) {
-		v := hostView{Name: o.Provider, State: "up", Word: "online", Since: o.Since}
+		v := hostView{Name: o.Provider, State: "up", Word: o.Word, Since: o.Since}
 		switch {
 		case o.Kind == "echo" || o.Paid && o.Up:
 			continue
 		case o.Since.IsZero():
-			v.State, v.Word = "unknown", "not asked yet"
+			v.State = "unknown"
 		case !o.Up:
-			v.State, v.Word, v.Reason = "down", "unreachable", o.Reason
+			v.State, v.Reason = "down", o.Reason
 		}
 		for _, m := range o.Models {
 			if m.Loaded && o.Up {

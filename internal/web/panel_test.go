@@ -229,6 +229,12 @@ type panel struct {
 	report health.Report
 }
 
+// absences is the ledger's memory of who is away, without any.
+type absences struct{}
+
+func (absences) Away(_ context.Context, _ string, now time.Time) (time.Time, error) { return now, nil }
+func (absences) Back(context.Context, string) error                                 { return nil }
+
 // newPanel makes a control room; alter may change its options and its gate's.
 func newPanel(t *testing.T, jobs *fakeJobs, alter ...func(*access.Options)) *panel {
 	t.Helper()
@@ -246,7 +252,7 @@ func newPanel(t *testing.T, jobs *fakeJobs, alter ...func(*access.Options)) *pan
 		p.token = strings.TrimSpace(string(data))
 	}
 	p.app, err = New(Options{
-		Metrics: http.NotFoundHandler(), Hub: jobs.hub, Roster: chat.NewRoster([]ask.Host{{Name: "echo", Kind: "echo", Provider: echo.New("echo", provider.Deadlines{}), Paid: true, Models: []string{"echo", "org/slow"}}}),
+		Metrics: http.NotFoundHandler(), Hub: jobs.hub, Roster: chat.NewRoster([]ask.Host{{Name: "echo", Kind: "echo", Provider: echo.New("echo", provider.Deadlines{}), Paid: true, Models: []string{"echo", "org/slow"}}}, absences{}, slog.New(slog.DiscardHandler)),
 		Jobs: jobs, Health: func(context.Context) health.Report { return p.report }, Gate: g, TraceLink: func(string) string { return "" },
 		VaultName: "My Vault", Location: time.UTC, Version: "1", Log: slog.New(slog.DiscardHandler),
 	})

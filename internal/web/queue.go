@@ -126,12 +126,12 @@ func (a *App) openJobs(ctx context.Context) (openView, error) {
 			v.Waiting = append(v.Waiting, view)
 		}
 	}
-	v.Active = a.activeViews(active)
+	v.Active = a.activeViews(ctx, active)
 	return v, nil
 }
 
-func (a *App) activeViews(active []control.Job) []jobView {
-	live := a.queueSeen.look(active)
+func (a *App) activeViews(ctx context.Context, active []control.Job) []jobView {
+	live := a.queueSeen.look(ctx, active)
 	all := views(active)
 	for i := range all {
 		all[i].Live = live[all[i].ID]
@@ -321,7 +321,7 @@ func (a *App) queueActive(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, activeOf(a.activeViews(jobs)))
+	writeJSON(w, http.StatusOK, activeOf(a.activeViews(r.Context(), jobs)))
 	return nil
 }
 

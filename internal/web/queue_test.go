@@ -24,7 +24,7 @@ func everyJob() []control.Job {
 		{ID: "h1", Name: "held-h1.md", State: "held", Reason: "a call may have been billed", Folder: "_active"},
 		{Name: "plan.sync-conflict-20261124-120000-ABC.md", State: "held", Reason: "a conflict copy of two edits", Folder: "_queue"},
 		{ID: "c1", Name: "again & again?.md", State: "duplicate", Reason: "its id is that of a job that is completed", Folder: "_queue"},
-		{Name: "half.md", State: "waiting", Reason: "the prompt is missing: write it below the frontmatter", Folder: "_queue", FirstSeen: noon},
+		{Name: "half.md", State: "waiting", Reason: "the prompt is missing: in a note it stands below the frontmatter", Folder: "_queue", FirstSeen: noon},
 		{ID: "w1", Name: "later.md", State: "waiting", Reason: "waits until tomorrow", Folder: "_queue", Priority: 5, NotBefore: noon.Add(time.Hour)},
 		{ID: "f1", Name: "broken.md", State: "failed", Reason: "davas: the model is not there", JobType: "text", Provider: "davas", Model: "x", Folder: "_failed", Started: noon, Finished: noon.Add(90 * time.Second), Trace: "https://traces.example/f1"},
 		{ID: "f2", Name: "broken too.md", State: "failed", Reason: "cut half-way", JobType: "chain", Folder: "_failed", Output: "runner-outputs/part.md"},

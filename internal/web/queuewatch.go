@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,10 @@ const (
 	watchTime = 20 * time.Second
 	// mostFollowed bounds the jobs whose text is followed.
 	mostFollowed = 16
+	// firstWait is how long a first look at a job waits for a word of it, firstQuiet
+	// the silence after which what was said before is taken for told.
+	firstWait  = 300 * time.Millisecond
+	firstQuiet = 20 * time.Millisecond
 	// liveText is how much of a job's text is kept, in bytes.
 	liveText = 600
 	// Between two tries to reach the worker.
@@ -42,14 +47,17 @@ type queueWatch struct {
 	active []string  // the jobs that were active then
 	live   map[string]*followed
 	parts  map[filter]*part // the lists of what has ended
+	// heard is closed at the next word of any job; nil while nobody waits for it.
+	heard chan struct{}
 }
 
 // followed is a job whose stream is read.
 type followed struct {
 	now  jobLive
 	stop context.CancelFunc
-	// ended says that the stream has ended, or is not there yet.
-	ended bool
+	// ended says that the stream has ended, or is not there yet; spoke that a word of
+	// it has come; lost that it broke off, and is to be read anew.
+	ended, spoke, lost bool
 }
 
 // jobLive is what a running job is at.
@@ -69,20 +77,74 @@ func newQueueWatch(jobs Jobs) *queueWatch {
 	return &queueWatch{jobs: jobs, asked: make(chan struct{}, 1), fresh: make(chan func(context.Context), len(allFilters())), live: make(map[string]*followed), parts: make(map[filter]*part)}
 }
 
-// look tells what active jobs are at, and has them followed for a while.
-func (w *queueWatch) look(active []control.Job) map[string]jobLive {
+// look tells what active jobs are at, and has them followed for a while. For what is
+// not known yet it waits a moment.
+func (w *queueWatch) look(ctx context.Context, active []control.Job) map[string]jobLive {
+	var ids []string
+	for _, j := range active[:min(len(active), mostFollowed)] {
+		ids = append(ids, j.ID)
+	}
+	w.mu.Lock()
+	w.at, w.active = time.Now(), ids
+	fresh := slices.ContainsFunc(ids, w.unread)
+	signal(w.asked)
+	w.mu.Unlock()
+	if fresh {
+		w.await(ctx, ids)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.at, w.active = time.Now(), nil
 	now := make(map[string]jobLive)
-	for _, j := range active[:min(len(active), mostFollowed)] {
-		w.active = append(w.active, j.ID)
-		if f := w.live[j.ID]; f != nil {
-			now[j.ID] = f.now
+	for _, id := range ids {
+		if f := w.live[id]; f != nil {
+			now[id] = f.now
 		}
 	}
-	signal(w.asked)
 	return now
+}
+
+// unread says that nobody reads a job's stream. The caller holds the lock.
+func (w *queueWatch) unread(id string) bool {
+	f := w.live[id]
+	return f == nil || f.lost
+}
+
+// await waits until all these jobs have been heard of and no more of what was said
+// before comes, firstWait at most.
+func (w *queueWatch) await(ctx context.Context, ids []string) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	for {
+		w.mu.Lock()
+		missing := slices.ContainsFunc(ids, func(id string) bool {
+			f := w.live[id]
+			return f == nil || !f.ended && !f.spoke
+		})
+		if w.heard == nil {
+			w.heard = make(chan struct{})
+		}
+		heard := w.heard
+		w.mu.Unlock()
+		var quiet <-chan time.Time
+		if !missing {
+			quiet = time.After(firstQuiet)
+		}
+		select {
+		case <-heard:
+		case <-quiet:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tell ends the waiting for a further word. The caller holds the lock.
+func (w *queueWatch) tell() {
+	if w.heard != nil {
+		close(w.heard)
+		w.heard = nil
+	}
 }
 
 // recent is the list of what has ended that a filter chooses; build makes it.
@@ -224,7 +286,7 @@ func (w *queueWatch) follow(ctx context.Context, group *sync.WaitGroup, news cha
 	wanted := make(map[string]bool)
 	for _, id := range w.active {
 		wanted[id] = true
-		if w.live[id] != nil {
+		if !w.unread(id) {
 			continue
 		}
 		ctx, stop := context.WithCancel(ctx)
@@ -257,6 +319,8 @@ func (w *queueWatch) read(ctx context.Context, id string, f *followed, news chan
 			}
 			w.mu.Lock()
 			f.now.add(it)
+			f.spoke = f.spoke || !it.Reset
+			w.tell()
 			w.mu.Unlock()
 			signal(news)
 		}
@@ -264,10 +328,8 @@ func (w *queueWatch) read(ctx context.Context, id string, f *followed, news chan
 	absent := isNotFound(failure) || errors.Is(failure, live.ErrNoStream)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f.ended = true
-	if failure != nil && !absent && w.live[id] == f {
-		delete(w.live, id)
-	}
+	f.ended, f.lost = true, failure != nil && !absent
+	w.tell()
 }
 
 // add takes a further item of the job's stream.

@@ -43,25 +43,23 @@ func TestARunningJobIsFollowed(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, _ *atomic.Int64) {
 		active := []control.Job{activeJob("a")}
 		s := stream(t, jobs.hub, "a", provider.Event{Kind: provider.StepEvent, Step: 1, Text: "One"}, said(provider.TextEvent, "Early "))
-		w.look(active)
-		synctest.Wait()
-		if got := w.look(active)["a"]; got.Step != 1 || got.Title != "One" || got.Text != "Early " {
+		if got := w.look(t.Context(), active)["a"]; got.Step != 1 || got.Title != "One" || got.Text != "Early " {
 			t.Errorf("who comes late sees %+v", got)
 		}
 		s.Publish(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Loading})
 		synctest.Wait()
-		if got := w.look(active)["a"].Doing(); got != "loading the model" {
+		if got := w.look(t.Context(), active)["a"].Doing(); got != "loading the model" {
 			t.Errorf("the phase is %q", got)
 		}
 		s.Publish(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Waiting, Text: "second in line"})
 		synctest.Wait()
-		if got := w.look(active)["a"].Doing(); got != "second in line" {
+		if got := w.look(t.Context(), active)["a"].Doing(); got != "second in line" {
 			t.Errorf("the phase is %q", got)
 		}
 		s.Publish(provider.Event{Kind: provider.PhaseEvent, Phase: provider.Answering})
 		s.Publish(said(provider.ThinkingEvent, "Hm."))
 		synctest.Wait()
-		if got := w.look(active)["a"].Doing(); got != "thinking" {
+		if got := w.look(t.Context(), active)["a"].Doing(); got != "thinking" {
 			t.Errorf("the phase is %q", got)
 		}
 		s.Publish(provider.Event{Kind: provider.StepEvent, Step: 2, Text: "Two"})
@@ -69,11 +67,11 @@ func TestARunningJobIsFollowed(t *testing.T) {
 			s.Publish(said(provider.TextEvent, "ä€😀"))
 		}
 		synctest.Wait()
-		got := w.look(active)["a"]
+		got := w.look(t.Context(), active)["a"]
 		if got.Step != 2 || len(got.Text) > liveText || len(got.Text) < liveText-utf8.UTFMax || !utf8.ValidString(got.Text) || !strings.HasSuffix(got.Text, "😀") {
 			t.Errorf("after much text it is %+v", got)
 		}
-		if got := w.look(nil); len(got) != 0 {
+		if got := w.look(t.Context(), nil); len(got) != 0 {
 			t.Errorf("a job that has ended is told: %v", got)
 		}
 		synctest.Wait()
@@ -81,6 +79,30 @@ func TestARunningJobIsFollowed(t *testing.T) {
 		defer w.mu.Unlock()
 		if len(w.live) != 0 {
 			t.Errorf("%d jobs are still followed", len(w.live))
+		}
+	})
+}
+
+func TestAFirstLookWaitsAMoment(t *testing.T) {
+	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, _ *atomic.Int64) {
+		began := time.Now()
+		stream(t, jobs.hub, "b") // says nothing yet
+		w.look(t.Context(), []control.Job{activeJob("b")})
+		if took := time.Since(began); took != firstWait {
+			t.Errorf("for a job of which nothing is heard it waits %s", took)
+		}
+		began = time.Now()
+		w.look(t.Context(), []control.Job{activeJob("b")})
+		if took := time.Since(began); took != 0 {
+			t.Errorf("at a second look it waits %s", took)
+		}
+	})
+	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, _ *atomic.Int64) {
+		jobs.away = true
+		began := time.Now()
+		w.look(t.Context(), []control.Job{activeJob("c")})
+		if took := time.Since(began); took >= 100*time.Millisecond {
+			t.Errorf("while no worker runs it waits %s", took)
 		}
 	})
 }
@@ -100,13 +122,13 @@ func TestAFurtherAttemptIsFollowedAgain(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, _ *atomic.Int64) {
 		active := []control.Job{activeJob("a")}
 		stream(t, jobs.hub, "a", said(provider.TextEvent, "first")).Close("stop")
-		w.look(active)
+		w.look(t.Context(), active)
 		synctest.Wait()
 		s := stream(t, jobs.hub, "a", provider.Event{Kind: provider.PhaseEvent, Phase: provider.Reading}, said(provider.TextEvent, "second"))
 		synctest.Wait()
-		w.look(active)
+		w.look(t.Context(), active)
 		synctest.Wait()
-		if got := w.look(active)["a"].Text; got != "second" {
+		if got := w.look(t.Context(), active)["a"].Text; got != "second" {
 			t.Errorf("the text is %q", got)
 		}
 		s.Close("stop")
@@ -116,7 +138,7 @@ func TestAFurtherAttemptIsFollowedAgain(t *testing.T) {
 func TestChangesAreToldAtMostTwiceASecond(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, changes *atomic.Int64) {
 		s := stream(t, jobs.hub, "a")
-		w.look([]control.Job{activeJob("a")})
+		w.look(t.Context(), []control.Job{activeJob("a")})
 		synctest.Wait()
 		began := time.Now()
 		for time.Since(began) < 10*time.Second {
@@ -143,7 +165,7 @@ func TestChangesAreToldAtMostTwiceASecond(t *testing.T) {
 
 func TestChatsAreNoNewsOfTheQueue(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, changes *atomic.Int64) {
-		w.look(nil)
+		w.look(t.Context(), nil)
 		synctest.Wait()
 		jobs.hub.Announce("chat/one", said(live.State, "running"))
 		time.Sleep(2 * pace)
@@ -162,7 +184,7 @@ func TestNothingIsFollowedWhileNobodyLooks(t *testing.T) {
 		if n := changes.Load(); n != 0 {
 			t.Errorf("before anybody looked it was told %d times", n)
 		}
-		w.look([]control.Job{activeJob("a")})
+		w.look(t.Context(), []control.Job{activeJob("a")})
 		synctest.Wait()
 		publish()
 		if changes.Load() == 0 {
@@ -177,9 +199,9 @@ func TestNothingIsFollowedWhileNobodyLooks(t *testing.T) {
 		if n := changes.Load() - before; n != 0 || followed != 0 {
 			t.Errorf("long after the last look it was told %d times, and %d jobs are followed", n, followed)
 		}
-		w.look([]control.Job{activeJob("a")})
+		w.look(t.Context(), []control.Job{activeJob("a")})
 		synctest.Wait()
-		if got := w.look([]control.Job{activeJob("a")})["a"].Text; got != "xxxx" {
+		if got := w.look(t.Context(), []control.Job{activeJob("a")})["a"].Text; got != "xxxx" {
 			t.Errorf("who looks again sees %q", got)
 		}
 	})
@@ -189,7 +211,7 @@ func TestAWorkerThatIsAwayIsAskedLessAndLessOften(t *testing.T) {
 	watched(t, func(t *testing.T, jobs *fakeJobs, w *queueWatch, changes *atomic.Int64) {
 		jobs.away = true
 		for range 60 {
-			w.look(nil)
+			w.look(t.Context(), nil)
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
@@ -206,7 +228,7 @@ func TestOnlySoManyJobsAreFollowed(t *testing.T) {
 			active = append(active, activeJob(fmt.Sprint(i)))
 			stream(t, jobs.hub, fmt.Sprint(i))
 		}
-		w.look(active)
+		w.look(t.Context(), active)
 		synctest.Wait()
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -205,7 +205,11 @@ func (t *talk) write(ctx context.Context) (<-chan struct{}, error) {
 			// shows it already.
 			seen := t.out.page && t.after == 0 && !t.a.o.Chat.Running()[t.id]
 			if errors.Is(err, live.ErrNoStream) || seen {
-				if err := t.idle(ctx); err != nil {
+				tell := t.idle
+				if !t.out.page && t.after != 0 {
+					tell = t.last
+				}
+				if err := tell(ctx); err != nil {
 					return nil, err
 				}
 				return opened, nil
@@ -257,6 +261,42 @@ func (t *talk) idle(ctx context.Context) error {
 		return err
 	}
 	return t.tell(ctx, 0, "idle", c.Turns, spoken{})
+}
+
+// last tells a program that comes back after the stream of which it has an id was
+// forgotten, as at a start of the server, once how the last answer ended: all of it,
+// anew, with its end, and that nothing runs.
+func (t *talk) last(ctx context.Context) error {
+	if t.told {
+		return nil
+	}
+	turn, err := t.a.lastTurn(ctx, t.id)
+	if err != nil {
+		return err
+	}
+	messages, _, err := t.a.o.History.Page(ctx, t.id, turn+1, 1)
+	if err != nil {
+		return err
+	}
+	if len(messages) == 0 || messages[len(messages)-1].Role != history.Assistant {
+		return t.idle(ctx) // there is no answer yet
+	}
+	t.turn = turn
+	m := messages[len(messages)-1]
+	end := string(m.State)
+	if m.State == history.Done {
+		end = "stop"
+	}
+	items := []live.Item{{Reset: true}}
+	for _, e := range []provider.Event{{Kind: provider.ThinkingEvent, Text: m.Thinking}, {Kind: provider.TextEvent, Text: m.Text}} {
+		if e.Text != "" {
+			items = append(items, live.Item{Event: e})
+		}
+	}
+	if err := t.items(ctx, append(items, live.Item{Event: provider.Event{Kind: provider.EndEvent, Text: end}})); err != nil {
+		return err
+	}
+	return t.idle(ctx)
 }
 
 // tell adds an event about a turn; a page gets the turn as it is now with it.

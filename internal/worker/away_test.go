@@ -31,6 +31,9 @@ func TestSinceWhenAHostIsAwayOutlivesARestart(t *testing.T) {
 		if again := since(); again != first {
 			t.Errorf("after the restart it is away since %q, before it was %q", again, first)
 		}
+		if known, err := s.o.Ledger.Away(context.Background(), "davas", time.Now()); err != nil || known.Format("15:04 MST") != first[:len("15:04 UTC")] {
+			t.Errorf("others are told %s, %v; the queue says %s", known, err, first)
+		}
 		m.setDown(nil)
 		r.until("done", func() bool { return r.in(queue.Completed, "a.md") && s.settled() })
 		m.setDown(&provider.Error{Kind: provider.Unreachable, Provider: "davas", Reason: "refused the connection"})
@@ -81,8 +84,19 @@ func TestAPauseSaysUntilWhen(t *testing.T) {
 		defer s.stop()
 		s.o.Arbiter.Slow("davas", time.Now().Add(90*time.Second), "no requests are left")
 		r.until("it waits", func() bool {
-			return strings.HasPrefix(s.listed("a.md").Reason, "waits until 00:01:30 for davas, which asks for a pause: no requests are left")
+			return strings.HasPrefix(s.listed("a.md").Reason, "waits until 00:01:30 UTC for davas, which asks for a pause: no requests are left")
 		})
 		r.until("it completes", func() bool { return r.in(queue.Completed, "a.md") })
+	})
+}
+
+func TestAWrongKeyIsNotCalledUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.models["davas"].down = &provider.Error{Kind: provider.Auth, Provider: "davas", Reason: "status 401: no"}
+		r.drop("a.md", textNote("hello"))
+		s := r.start()
+		defer s.stop()
+		r.until("it waits", func() bool { return strings.Contains(s.listed("a.md").Reason, "waits for davas, wrong key since ") })
 	})
 }

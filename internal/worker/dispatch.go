@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/job"
 	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/provider"
@@ -91,7 +92,7 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 		return nil // held, or a duplicate
 	}
 	if it.Spec.NotBefore.After(now) {
-		w.shows(it, "waits until "+clock(it.Spec.NotBefore, w.o.Location))
+		w.shows(it, "waits until "+ask.Clock(it.Spec.NotBefore, w.o.Location))
 		return nil
 	}
 	if !asks(it) {
@@ -112,7 +113,7 @@ func (w *Worker) consider(ctx, jobs context.Context, h *host, it *queue.Item, no
 	problem, sure := w.unlisted(h, it, now)
 	switch {
 	case problem != "" && sure && now.Before(w.queue.Patience(it)): // it may be being mended
-		w.shows(it, fmt.Sprintf("%s; it fails unless it is mended by %s", problem, w.queue.Patience(it).In(w.o.Location).Format("15:04:05")))
+		w.shows(it, fmt.Sprintf("%s; it fails unless it is mended by %s", problem, w.queue.Patience(it).In(w.o.Location).Format("15:04:05 MST")))
 		return nil
 	case problem != "" && sure:
 		return &pick{item: it, end: &ledger.End{Reason: problem, Advice: "name another model, or install this one there, and move the note back to " + queue.Waiting}}
@@ -132,7 +133,7 @@ func (w *Worker) placeReason(name string) string {
 	if until.IsZero() {
 		return "waits for a place at " + name
 	}
-	return fmt.Sprintf("waits until %s for %s, which asks for a pause: %s", until.In(w.o.Location).Format("15:04:05"), name, why)
+	return fmt.Sprintf("waits until %s for %s, which asks for a pause: %s", until.In(w.o.Location).Format("15:04:05 MST"), name, why)
 }
 
 // shows sets why a note waits, and keeps whether it was matched.

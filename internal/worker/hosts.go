@@ -17,9 +17,8 @@ type host struct {
 	state  hostState
 	since  time.Time // when state began
 	asked  time.Time // when it was last asked, or answered a call
+	word   string    // how it is down: unreachable, or that the key is wrong
 	reason string    // why it is down
-	// away is since when the ledger knows it to be down, zero if it does not.
-	away   time.Time
 	asking bool
 	// listed are the models that it offers, where the config names none.
 	listed   []string
@@ -92,59 +91,29 @@ func (w *Worker) ask(ctx context.Context, h *host) {
 func (w *Worker) heard(h *host, err error) {
 	now := time.Now()
 	h.asked = now
-	state, reason := up, ""
+	state, word, reason := up, "", ""
 	if err != nil {
-		state, reason = down, err.Error()
+		state, word, reason = down, provider.WordUnreachable, err.Error()
 		if e := ask.AsError(err); e != nil {
-			reason = e.Reason
+			word, reason = e.Kind.Word(), e.Reason
 		}
 	}
 	if state != h.state {
 		h.since = now
-		if state == down && !h.away.IsZero() {
-			h.since = h.away // an earlier process saw it go
-		}
-		w.rememberAway(h, state)
 		if h.state != unknown || state == down {
 			w.o.Log.Info("host", "provider", h.Name, "from", string(h.state), "to", string(state), "reason", reason)
 		}
 	}
-	h.state, h.reason = state, reason
-}
-
-// awayKey begins the names under which the ledger knows since when a host is away.
-const awayKey = "unreachable since "
-
-// rememberAway has the ledger know since when a host is away, so that a restart does
-// not begin anew, and forget it when the host is back.
-func (w *Worker) rememberAway(h *host, state hostState) {
-	value := ""
-	switch {
-	case state == down && h.away.IsZero():
-		h.away = h.since
-		value = h.since.UTC().Format(time.RFC3339Nano)
-	case state == up && !h.away.IsZero():
-		h.away = time.Time{}
-	default:
-		return
+	h.state, h.word, h.reason = state, word, reason
+	// The ledger knows it from whoever saw it first, also an earlier process.
+	if state == down {
+		h.since, err = w.o.Ledger.Away(context.Background(), h.Name, h.since)
+	} else {
+		err = w.o.Ledger.Back(context.Background(), h.Name)
 	}
-	if err := w.o.Ledger.SetMeta(context.Background(), awayKey+h.Name, value); err != nil {
+	if err != nil {
 		w.o.Log.Error("remember since when a host is away", "provider", h.Name, "error", err)
 	}
-}
-
-// recallAway reads since when hosts are away that an earlier process could not reach.
-func (w *Worker) recallAway(ctx context.Context) error {
-	for _, h := range w.hosts {
-		value, err := w.o.Ledger.Meta(ctx, awayKey+h.Name)
-		if err != nil {
-			return err
-		}
-		if h.away, err = time.Parse(time.RFC3339Nano, value); err != nil {
-			h.away = time.Time{} // never away, or not ours to read
-		}
-	}
-	return nil
 }
 
 // Heard takes over what a look at a host from outside the worker found: err is that of
@@ -157,20 +126,11 @@ func (w *Worker) Heard(ctx context.Context, name string, err error) {
 
 // waitReason is how a note's wait for a host is shown.
 func (h *host) waitReason(location *time.Location) string {
-	return fmt.Sprintf("waits for %s, unreachable since %s (%s)", h.Name, clock(h.since, location), h.why())
+	return fmt.Sprintf("waits for %s, %s since %s (%s)", h.Name, h.word, ask.Clock(h.since, location), h.why())
 }
 
 // why is the reason without the word that the sentence around it says already.
 func (h *host) why() string { return strings.TrimPrefix(h.reason, "unreachable: ") }
-
-// clock shows a time of day, with the date if it is not today's.
-func clock(t time.Time, location *time.Location) string {
-	t, now := t.In(location), time.Now().In(location)
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format("15:04")
-	}
-	return t.Format("2006-01-02 15:04")
-}
 
 // offers says whether a host without configured models lists one. sure is false
 // where the list is too old to say no.

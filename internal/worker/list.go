@@ -239,7 +239,7 @@ func (w *Worker) unclaimedJobs() []control.Job {
 		case queue.Settling:
 			j.Reason = cmp.Or(it.Reason, "waits until it has lain unchanged for "+w.o.Guard.String())
 		case queue.Wrong:
-			j.Reason = fmt.Sprintf("%s; it fails unless it is mended by %s", it.Reason, it.Due.In(w.o.Location).Format("15:04:05"))
+			j.Reason = fmt.Sprintf("%s; it fails unless it is mended by %s", it.Reason, it.Due.In(w.o.Location).Format("15:04:05 MST"))
 		case queue.Ignored:
 			j.State = stateHeld
 		case queue.Ready:

@@ -139,9 +139,6 @@ func (w *Worker) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := w.recallAway(ctx); err != nil {
-		return err
-	}
 	if w.sights, err = w.o.Ledger.Sightings(ctx); err != nil {
 		return err
 	}
