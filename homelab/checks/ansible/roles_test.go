@@ -115,6 +115,28 @@ func TestCheckModeWritesNothing(t *testing.T) {
 	}
 }
 
+// Before there is anything, check mode shows all but what containers would do.
+func TestCheckModeComesBeforeTheFirstDeployment(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	withSecrets(t, l)
+	l.ollama(t)
+	o := l.play(t, "site.yml", "--check", "--skip-tags", "verify,syncthing")
+	if o.err != nil {
+		t.Fatal(o.text)
+	}
+	for _, words := range []string{"Not shown: prod-services does not lie on prod yet", "Not shown: dev-learning does not lie on dev yet", "Not shown: contabo does not lie on vps yet"} {
+		if !strings.Contains(o.text, words) {
+			t.Errorf("it does not say %q: %s", words, o.text)
+		}
+	}
+	for _, host := range []string{"prod", "dev", "vps"} {
+		if names, err := filepath.Glob(l.path(host + "/opt/*")); err != nil || len(names) > 0 {
+			t.Errorf("on %s were made: %q, %v", host, names, err)
+		}
+	}
+}
+
 func TestNoSecretIsPrinted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
