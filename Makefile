@@ -62,7 +62,7 @@ fuzz:
 
 bench:
 	@test -d internal/bench || { echo 'there is no internal/bench'; exit 1; }
-	CGO_ENABLED=0 go test -run='^$$' -bench=. ./internal/bench/... ./internal/prepare/...
+	CGO_ENABLED=0 go test -timeout=30m -run='^$$' -bench=. ./internal/bench/... ./internal/prepare/...
 
 vuln:
 	@scripts/vuln
