@@ -90,7 +90,7 @@ func TestCheckTypes(t *testing.T) {
 func TestPropertyTypesFitTheNotes(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "runner.yaml")
-	write(t, conf, "vault: vault\nstate_dir: state\nguard: 0s\nproviders: [{name: echo, kind: echo}]\n")
+	write(t, conf, "vault: vault\nstate_dir: state\nlisten: 127.0.0.1:0\nops_listen: 127.0.0.1:0\nguard: 0s\nproviders: [{name: echo, kind: echo}]\n")
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	command := func(ctx context.Context, args ...string) (string, int) {
