@@ -8,6 +8,7 @@
 # make vuln       known vulnerabilities in what the binary calls
 # make homelab    kuma-sync for the machines of homelab/
 # make pin        the digests of homelab/'s images, where a registry answers
+# make rehearse   deploys the homelab on this machine, in a world of its own, and breaks it
 
 VERSION := $(shell git --git-dir=.git describe --tags --always --dirty 2>/dev/null || echo devel)
 PACKAGES ?= ./...
@@ -24,7 +25,7 @@ platforms := linux/amd64 linux/arm64 darwin/arm64
 # Tests of the product as a whole, with its peers; make check leaves them to make test.
 wholes := browsertest|killtest|opstest|roomtest|syncpair
 
-.PHONY: build build-all $(platforms) run check test fuzz bench vuln homelab pin tools clean
+.PHONY: build build-all $(platforms) run check test fuzz bench vuln homelab pin rehearse tools clean
 
 build:
 	$(go_build) -o bin/runner ./cmd/runner
@@ -74,6 +75,11 @@ homelab:
 
 pin:
 	@go run -C homelab ./cmd/pin prod-services/compose.yaml dev-learning/compose.yaml contabo/compose.yaml
+
+# Built first, since a go run that is killed may leave its child behind.
+rehearse:
+	@go build -C homelab -o ../bin/rehearse ./cmd/rehearse
+	@cd homelab && exec ../bin/rehearse
 
 tools:
 	@go build -C tools -o ../bin/tools/ honnef.co/go/tools/cmd/staticcheck

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+const output = `TASK [common : Look] ***
+ok: [vps]
+
+TASK [common : Write the variables of contabo] ***
+changed: [vps]
+
+TASK [runner : Bring the containers up] ***
+fatal: [vps]: FAILED! => {"msg": "container runner-1 is unhealthy"}
+`
+
+func TestComplaintIsTheTaskThatFailedAndWhatItSaid(t *testing.T) {
+	got := complaint(output)
+	if !strings.Contains(got, "Bring the containers up") || !strings.Contains(got, "runner-1 is unhealthy") || strings.Contains(got, "Look") {
+		t.Error(got)
+	}
+	if got := complaint("ERROR! no inventory was parsed"); !strings.Contains(got, "no inventory") {
+		t.Errorf("without a task: %q", got)
+	}
+}
+
+func TestChangesNamesTheTasksThatChanged(t *testing.T) {
+	if got := changes(output); got != "common : Write the variables of contabo" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestTailIsOneLine(t *testing.T) {
+	if got := tail("a\nb\nc\n", 2); got != "b / c" {
+		t.Errorf("%q", got)
+	}
+	if got := tail("a", 5); got != "a" {
+		t.Errorf("%q", got)
+	}
+}
