@@ -113,16 +113,26 @@ func (n *Note) frontmatter(fields []KV) string {
 			delete(set, key)
 		}
 	}
-	next := 0
+	next, closing := 0, len(lines)-1
+	before := Field{} // what stands before the next field
 	for _, f := range n.fields {
 		if !owned(f.Key) {
+			before = f
 			continue
 		}
 		writeLines(&b, lines[next:f.Line-1])
+		_, kept := set[f.Key]
 		write(f.Key, lineEnd(lines[f.Line-1:]))
 		next = f.end
+		// What was a comment below it would become text of a block above it.
+		if !kept && before.block() && next < closing && strings.TrimLeft(lines[next], " \t\r\n") != lines[next] {
+			b.WriteString(margin + f.Key + ":" + lineEnd(lines[f.Line-1:]))
+			kept = true
+		}
+		if kept {
+			before = Field{}
+		}
 	}
-	closing := len(lines) - 1
 	writeLines(&b, lines[next:closing])
 	for _, kv := range fields {
 		write(kv.Key, lineEnd(lines))

@@ -20,6 +20,11 @@ type Field struct {
 // Null reports whether the key has no value ("key:", "key: null").
 func (f Field) Null() bool { return null(f.value) }
 
+// block reports whether the value is a text of several lines, after | or >.
+func (f Field) block() bool {
+	return f.value != nil && f.value.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0
+}
+
 func null(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 // String returns a scalar as text. A number, a date, or true and false are

@@ -136,6 +136,9 @@ func checkAnnotated(t *testing.T, data, got []byte, fields []KV, callout string)
 			}
 		}
 		f, ok := after.Field(key)
+		if ok && want == nil && f.Null() {
+			continue // it stays where something hangs on it
+		}
 		if ok != (want != nil) {
 			if len(Frontmatter(fields)) < MaxFrontmatter/2 {
 				t.Errorf("key %s is there: %v", key, ok)
