@@ -53,6 +53,8 @@ func TestVerifyWhereEverythingHolds(t *testing.T) {
 		`\| 6 \| .*a chat's answer streams \| pass \|`,
 		`\| 6 \| .*the conversation is in the history \| pass \|`,
 		`\| 6 \| .*a browser shows it, .* \| not tried \|`,
+		`\| prod-services \| /volumes/prod-services_data \| there is room on the disk of /volumes/prod-services_data \| pass \| 40% full, 9000 MiB left \|`,
+		`runner says that its langfuse is well \| pass \| ok: it says 401 \|`, `runner says that its discord is well \| not tried \| not configured \|`,
 		`SearXNG is closed on the LAN address \| pass \| refused \|`,
 		`SearXNG is closed on the public address \| not tried \| homelab_public_ip is not set \|`,
 		`SearXNG listens on its Tailscale address alone \| pass \|`,
@@ -111,6 +113,9 @@ func TestVerifyTellsCausesApart(t *testing.T) {
 		"prod.homelab_lan_ip": w.lan, "prod.homelab_public_ip": w.lan, "homelab_davas_ollama": "http://" + w.davas + ":11434",
 	})
 	w.listen(t, w.lan+":8080", answer(200, "OK"))
+	w.langfuse = "wrong key"
+	w.listen(t, w.contabo+":9464", w.handler(l, "runner", 9464))
+	l.write(t, "docker/contabo_data.full", "97%  9000")
 
 	o := l.play(t, "verify.yml", "--limit", "vps")
 	text := l.evidence(t, o)
@@ -135,6 +140,8 @@ func TestVerifyTellsCausesApart(t *testing.T) {
 		"- not reached: ", "the vault is synced with Prod-Services over the tailnet | fail |",
 		"a trace posted to Langfuse is read back | fail | the post: ",
 		"a chat's answer streams | fail |",
+		"there is room on the disk of /volumes/contabo_data | fail | 97% full, 9000 MiB left |",
+		"runner says that its langfuse is well | fail | wrong key: it says 401 |", "wrong key: it says 401. mend the key",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the evidence has no %q", want)

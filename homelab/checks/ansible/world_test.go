@@ -21,12 +21,14 @@ import (
 type world struct {
 	prod, dev, contabo, davas, lan, loopback string
 
+	langfuse string // what runner says of it
+
 	mu     sync.Mutex
 	traces map[string]int // how often each was asked for
 }
 
 func newWorld(t *testing.T, l *lab, third int) *world {
-	w := &world{traces: map[string]int{}}
+	w := &world{traces: map[string]int{}, langfuse: "ok"}
 	net24 := loopback(third)
 	w.prod, w.dev, w.contabo = net24+"10", net24+"11", net24+"20"
 	w.davas, w.lan, w.loopback = net24+"30", net24+"110", net24+"1"
@@ -36,8 +38,19 @@ func newWorld(t *testing.T, l *lab, third int) *world {
 	})
 	l.settings["verify_loopback"], l.settings["verify_patience"] = w.loopback, 3
 	l.program(t, "ss", "#!/bin/sh\necho 'LISTEN 0 4096 "+w.prod+":8080 0.0.0.0:*'\n")
+	l.program(t, "df", `#!/bin/sh
+echo 'Use%  Avail Mounted on'
+for folder; do
+	case $folder in
+	-*) ;;
+	/volumes/*) echo " $(cat "$LAB/$(basename "$folder").full" 2>/dev/null || echo '40%  9000') $folder" ;;
+	*) echo ' 51% 47000 /' ;;
+	esac
+done
+`)
 	for stack, services := range map[string]string{"prod-services": "searxng\nplex\n", "dev-learning": "grafana\n", "contabo": "runner\n"} {
 		l.write(t, "docker/"+stack+".services", services)
+		l.write(t, "docker/"+stack+".json", `{"services": {}, "volumes": {"data": {"name": "`+stack+`_data"}}}`)
 		var lines []string
 		for _, service := range strings.Fields(services) {
 			lines = append(lines, fmt.Sprintf(`{"Service":%q,"State":"running","Health":"healthy"}`, service))
@@ -122,6 +135,15 @@ func (w *world) handler(l *lab, service string, port int) http.Handler {
 		mux.HandleFunc("POST /api/public/otel/v1/traces", w.takeTrace)
 		mux.HandleFunc("GET /api/public/v2/observations", w.observations)
 	case service == "runner" && port == 9464:
+		// A look that is older than the verification, and then a newer one.
+		asked := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+		mux.HandleFunc("/health", func(out http.ResponseWriter, r *http.Request) {
+			answer(200, fmt.Sprintf(`{"status": "ok", "parts": [{"name": "worker", "state": "ok", "probed": %q},
+				{"name": "langfuse", "state": %q, "text": "it says 401", "advice": "mend the key", "probed": %q},
+				{"name": "discord", "state": "not configured"}, {"name": "provider davas", "state": "down", "probed": %q}]}`,
+				asked.Format(time.RFC3339Nano), w.langfuse, asked.Format(time.RFC3339Nano), asked.Format(time.RFC3339Nano)))(out, r)
+			asked = time.Now().UTC().Add(time.Hour)
+		})
 		mux.HandleFunc("/metrics", func(out http.ResponseWriter, r *http.Request) {
 			sent, _ := os.ReadFile(l.path("docker/sent"))
 			fmt.Fprintf(out, "runner_messages_total{channel=\"notify\",outcome=\"sent\"} %s\n", strings.TrimSpace(string(sent)))

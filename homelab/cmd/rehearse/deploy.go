@@ -111,24 +111,54 @@ func (w *world) secrets(ctx context.Context) (string, error) {
 	if _, err := w.playbook(ctx, "site.yml", "--tags", "secrets"); err != nil {
 		return "", err
 	}
-	const password, file = "/rehearsal/home/.config/homelab/vault-password", "/rehearsal/home/.config/homelab/secrets.yml"
-	text, err := w.do(ctx, "ansible-vault", "view", "--vault-password-file", password, file)
+	count := 0
+	err := w.changeSecrets(ctx, func(text string) string {
+		count = strings.Count(text, "\n")
+		for name, value := range map[string]string{
+			"DISCORD_ALERT_WEBHOOK": "http://127.0.0.1:9111/api/webhooks/1/alerts",
+			"DISCORD_WEBHOOK":       "http://127.0.0.1:9111/api/webhooks/1/jobs",
+			"TUNNEL_CREDENTIALS":    `{"AccountTag":"a","TunnelSecret":"b"}`,
+		} {
+			text = strings.Replace(text, name+": REPLACE_ME", name+": '"+value+"'", 1)
+		}
+		return text
+	})
+	return fmt.Sprintf("%d made by the role, encrypted", count), err
+}
+
+const (
+	secretsFile  = "/rehearsal/home/.config/homelab/secrets.yml"
+	passwordFile = "/rehearsal/home/.config/homelab/vault-password"
+)
+
+var langfuseKey = regexp.MustCompile(`(?m)^LANGFUSE_SECRET_KEY: .*$`)
+
+// changeSecrets is `ansible-vault edit`.
+func (w *world) changeSecrets(ctx context.Context, change func(string) string) error {
+	text, err := w.do(ctx, "ansible-vault", "view", "--vault-password-file", passwordFile, secretsFile)
+	if err != nil {
+		return err
+	}
+	cmd := w.command(ctx, "ansible-vault", "encrypt", "--vault-password-file", passwordFile, "--output", secretsFile, "-")
+	cmd.Stdin = strings.NewReader(change(text))
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("encrypt the secrets: %w: %s", err, tail(string(said), 2))
+	}
+	return nil
+}
+
+// secret is one of them.
+func (w *world) secret(ctx context.Context, name string) (string, error) {
+	text, err := w.do(ctx, "ansible-vault", "view", "--vault-password-file", passwordFile, secretsFile)
 	if err != nil {
 		return "", err
 	}
-	for name, value := range map[string]string{
-		"DISCORD_ALERT_WEBHOOK": "http://127.0.0.1:9111/api/webhooks/1/alerts",
-		"DISCORD_WEBHOOK":       "http://127.0.0.1:9111/api/webhooks/1/jobs",
-		"TUNNEL_CREDENTIALS":    `{"AccountTag":"a","TunnelSecret":"b"}`,
-	} {
-		text = strings.Replace(text, name+": REPLACE_ME", name+": '"+value+"'", 1)
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+": "); ok {
+			return strings.Trim(strings.TrimSpace(value), `'"`), nil
+		}
 	}
-	cmd := w.command(ctx, "ansible-vault", "encrypt", "--vault-password-file", password, "--output", file, "-")
-	cmd.Stdin = strings.NewReader(text)
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("encrypt the secrets: %w: %s", err, tail(string(said), 2))
-	}
-	return fmt.Sprintf("%d made by the role, encrypted", strings.Count(text, "\n")), nil
+	return "", fmt.Errorf("the vault has no %s", name)
 }
 
 // deploy is a whole first run, but for the verification.

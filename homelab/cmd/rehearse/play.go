@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +25,7 @@ const standin = "stand-in"
 func (w *world) play(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
-	if err := w.step(ctx, "images", "nginx, PostgreSQL, Redis, Syncthing, Prometheus real; the rest "+standin, w.images); err != nil {
+	if err := w.step(ctx, "images", "nginx, PostgreSQL, Redis, Syncthing, Prometheus, searx real; the rest "+standin, w.images); err != nil {
 		return err
 	}
 	if err := w.step(ctx, "namespaces", "real namespaces and addresses; Ollamas and Discord "+standin, w.network); err != nil {
@@ -43,15 +45,22 @@ func (w *world) play(ctx context.Context) error {
 		do         func(context.Context) (string, error)
 	}{
 		{"second run changes nothing", "real", w.again},
-		{"the vault syncs from prod-services to contabo", "real Syncthing pair", w.synced},
+		{"verify passes", "real runner, Syncthing, Prometheus, searx; Langfuse, Grafana, Discord " + standin, w.verifyAll},
+		{"a note on prod-services comes back answered", "real Syncthing pair and runner; " + w.asked(), w.aJob},
 		{"from the LAN", "real nginx", w.fromLAN},
-		{"verify passes", "real runner, Syncthing, Prometheus; Langfuse, Grafana, SearXNG, Discord " + standin, w.verifyGreen},
+		{"a chat streams through nginx", "real nginx and runner; " + w.asked(), w.aChat},
 	} {
 		if err := w.step(ctx, step.name, step.real, step.do); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
-	return w.faults(ctx)
+	if err := w.faults(ctx); err != nil {
+		return err
+	}
+	if err := w.step(ctx, "verify passes at the end", "as before", w.verifyAll); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
 }
 
 // imageTags are the images and what each starts; all are one root file system.
@@ -62,6 +71,7 @@ var imageTags = []struct{ tag, entry, command string }{
 	{"rehearsal/redis:7.0", `[]`, `["redis-server"]`},
 	{"rehearsal/syncthing:1.19", `["/rehearsal/syncthing"]`, `[]`},
 	{"rehearsal/prometheus:2.42", `["/usr/bin/prometheus"]`, `[]`},
+	{"rehearsal/searx:1.1", `["/rehearsal/searx"]`, `[]`},
 }
 
 func (w *world) images(ctx context.Context) (string, error) {
@@ -92,6 +102,10 @@ func (w *world) images(ctx context.Context) (string, error) {
 // network makes the hosts: prod-services and dev-learning are this namespace, contabo is
 // the network of a container that does nothing, lan is a machine of the LAN.
 func (w *world) network(ctx context.Context) (string, error) {
+	// A second address stays where the first of its network goes.
+	if err := os.WriteFile("/proc/sys/net/ipv4/conf/all/promote_secondaries", []byte("1"), 0o644); err != nil {
+		return "", err
+	}
 	if err := w.doAll(ctx,
 		"ip link add tailnet type bridge", "ip link set tailnet up",
 		"ip address add "+prodIP+"/24 dev tailnet", "ip address add "+devIP+"/24 dev tailnet", "ip address add "+davasIP+"/24 dev tailnet",
@@ -121,10 +135,69 @@ func (w *world) network(ctx context.Context) (string, error) {
 	}
 	if err := w.doAll(ctx,
 		"docker run --detach --name davas-ollama --network host rehearsal/standin:1.0 ollama "+davasIP+":11434",
-		"docker run --detach --name contabo-ollama --network container:contabo rehearsal/standin:1.0 ollama 127.0.0.1:11434",
 		"docker run --detach --name discord --network container:contabo rehearsal/standin:1.0 discord 127.0.0.1:9111"); err != nil {
 		return "", err
 	}
+	if err := w.startOllama(ctx); err != nil {
+		return "", err
+	}
 	seen, err := w.do(ctx, "ip", "netns", "exec", "contabo", "curl", "-fsS", "http://"+davasIP+":11434/api/version")
-	return "contabo " + contaboIP + " reaches davas " + davasIP + ": " + seen, err
+	return "contabo " + contaboIP + " reaches davas " + davasIP + ": " + seen + "; " + w.asked(), err
+}
+
+// asked says who answers the job and the chat of the play.
+func (w *world) asked() string {
+	if w.provider == "echo" {
+		return "runner's own echo answers"
+	}
+	return "a real Ollama answers with " + w.model
+}
+
+// startOllama runs the real one on contabo where REHEARSE_OLLAMA names its program; the
+// models are those of OLLAMA_MODELS. Elsewhere a stand-in plays it, and echo answers.
+func (w *world) startOllama(ctx context.Context) error {
+	program := os.Getenv("REHEARSE_OLLAMA")
+	if program == "" {
+		w.provider, w.model = "echo", "echo"
+		return w.doAll(ctx, "docker run --detach --name contabo-ollama --network container:contabo rehearsal/standin:1.0 ollama 127.0.0.1:11434")
+	}
+	// It outlives this step, and ends with the world.
+	cmd := w.command(context.WithoutCancel(ctx), "nsenter", "--net=/run/netns/contabo", program, "serve")
+	cmd.Env = append(cmd.Env, "OLLAMA_HOST=127.0.0.1:11434", "OLLAMA_NO_CLOUD=1")
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start Ollama: %w", err)
+	}
+	go cmd.Wait() // how it ends is seen by who asks it
+	var tags struct{ Models []struct{ Name string } }
+	err := until(ctx, "Ollama answers", func() (bool, error) {
+		out, err := w.do(ctx, "ip", "netns", "exec", "contabo", "curl", "-fsS", "http://127.0.0.1:11434/api/tags")
+		if err != nil {
+			return false, nil // not up yet
+		}
+		return true, json.Unmarshal([]byte(out), &tags)
+	})
+	if err != nil {
+		return err
+	}
+	if len(tags.Models) == 0 {
+		return errors.New("the Ollama of REHEARSE_OLLAMA has no model: set OLLAMA_MODELS")
+	}
+	w.provider, w.model = "contabo", os.Getenv("REHEARSE_MODEL")
+	if w.model == "" {
+		w.model = tags.Models[0].Name
+	}
+	return nil
+}
+
+// fromLAN looks from a machine of the LAN: pages by name through nginx, and no SearXNG.
+func (w *world) fromLAN(ctx context.Context) (string, error) {
+	seen, err := w.do(ctx, "ip", "netns", "exec", "lan", "curl", "-fsS", "--cacert", root+"/ca/ca.pem", "--output", "/dev/null",
+		"--write-out", "%{http_code}", "--resolve", "control.home.example.org:443:"+prodLAN, "https://control.home.example.org/healthz")
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.do(ctx, "ip", "netns", "exec", "lan", "curl", "-sS", "--max-time", "5", "http://"+prodLAN+":8080/healthz"); err == nil {
+		return "", errors.New("SearXNG answers on the LAN address")
+	}
+	return "the control room by name, TLS and nginx: " + seen + "; SearXNG closed", nil
 }

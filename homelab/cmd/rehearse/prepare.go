@@ -60,7 +60,7 @@ func (r *run) make(ctx context.Context) (string, error) {
 }
 
 // packages are what the images have beside what these depend on.
-var packages = []string{"nginx-light", "postgresql-15", "redis-server", "syncthing", "prometheus", "curl", "wget", "gettext-base",
+var packages = []string{"nginx-light", "postgresql-15", "redis-server", "syncthing", "prometheus", "python3-searx", "curl", "wget", "gettext-base",
 	"util-linux", "dash", "coreutils", "grep", "sed", "ca-certificates"}
 
 // rootfs unpacks the packages, and all that they depend on, into one folder, as on a
@@ -111,7 +111,7 @@ func (r *run) rootfs(ctx context.Context) (int, error) {
 // furnish adds what packages make in their scripts, and our own programs.
 func (r *run) furnish(ctx context.Context, root string) error {
 	image := filepath.Join(r.tree, "rehearsal", "image")
-	for from, to := range map[string]string{"passwd": "etc/passwd", "group": "etc/group", "nginx.conf": "etc/nginx/nginx.conf"} {
+	for from, to := range map[string]string{"passwd": "etc/passwd", "group": "etc/group", "nginx.conf": "etc/nginx/nginx.conf", "searx.yml": "etc/searx/settings.yml"} {
 		if err := copyFile(filepath.Join(image, from), filepath.Join(root, to), 0o644); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (r *run) furnish(ctx context.Context, root string) error {
 	if err := copyFile(filepath.Join(r.folder, "standin"), filepath.Join(root, "rehearsal", "standin"), 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"nginx", "postgres", "syncthing"} {
+	for _, name := range []string{"nginx", "postgres", "searx", "syncthing"} {
 		if err := copyFile(filepath.Join(image, "bin", name), filepath.Join(root, "rehearsal", name), 0o755); err != nil {
 			return err
 		}

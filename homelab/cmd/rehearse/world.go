@@ -20,6 +20,11 @@ type world struct {
 	group        string // the cgroup of all containers
 	rows         []rehearsal.Row
 	environment  []string
+
+	provider, model string     // who answers the job and the chat that are looked at
+	booting         chan error // how the boot script ended that waits for the tailnet
+	rightSecrets    []byte     // the vault's file, while it holds a wrong one
+	shown           string     // of an answer, before runner was killed
 }
 
 // inWorld is what the second process does. What it returns is also written down for the
@@ -102,7 +107,6 @@ func (w *world) enter() error {
 		{"/sys/fs/cgroup", root + "/sys/fs/cgroup", "", syscall.MS_BIND | syscall.MS_REC, ""},
 		{"/dev", root + "/dev", "", syscall.MS_BIND | syscall.MS_REC, ""},
 		{"tmpfs", root + "/run", "tmpfs", 0, "mode=755"},
-		{"tmpfs", root + "/tmp", "tmpfs", 0, "mode=1777"},
 		{w.folder, root + "/rehearsal/disk", "", syscall.MS_BIND, ""},
 	} {
 		if m.target == root {
