@@ -33,6 +33,9 @@ func (t *tree) monitors() (problems []string) {
 	}
 	watched := map[string]bool{}
 	for _, m := range declared.Monitors {
+		if m.Type == "push" {
+			continue // it asks nobody
+		}
 		service, why := t.aim(m)
 		if why != "" {
 			problems = append(problems, fmt.Sprintf("monitor %s: %s", m.Name, why))

@@ -31,7 +31,8 @@ func TestLinters(t *testing.T) {
 		file, mistake string // what is appended in the copy
 		want          []string
 	}{
-		{"syntax", lint("ansible-playbook", "-i", "inventory/example.yml", "--syntax-check", "site.yml", "verify.yml"),
+		{"syntax", lint("ansible-playbook", "-i", "inventory/example.yml", "--syntax-check", "site.yml", "verify.yml",
+			"backup.yml", "restore.yml", "upgrade.yml"),
 			"roles/runner/tasks/deploy.yml", "\n- name: Wrong\n  ansible.builtin.commend:\n", []string{"couldn't resolve module/action"}},
 		{"yamllint", lint("yamllint", "--strict", "."),
 			"group_vars/all.yml", "\nhomelab_x: yes\n", []string{"truthy"}},

@@ -37,6 +37,7 @@ func newWorld(t *testing.T, l *lab, third int) *world {
 		"prod.homelab_lan_ip": w.lan, "homelab_davas_ollama": "http://" + w.davas + ":11434",
 	})
 	l.settings["verify_loopback"], l.settings["verify_patience"] = w.loopback, 3
+	l.settings["verify_sync_patience"] = 2
 	l.program(t, "ss", "#!/bin/sh\necho 'LISTEN 0 4096 "+w.prod+":8080 0.0.0.0:*'\n")
 	l.program(t, "df", `#!/bin/sh
 echo 'Use%  Avail Mounted on'

@@ -59,8 +59,12 @@ func (w *world) compose(stack string, words string) string {
 // boot starts what is missing by the script that the unit calls when the machine starts,
 // and waits until all is healthy.
 func (w *world) boot(stack, address string) func(context.Context) (string, error) {
+	line := root + "/bin/compose-up " + root + "/" + stack + " " + address
+	if stack == "contabo" {
+		line = "nsenter --net=/run/netns/contabo " + line
+	}
 	return func(ctx context.Context) (string, error) {
-		return "", w.doAll(ctx, root+"/bin/compose-up "+root+"/"+stack+" "+address, w.compose(stack, "up --detach --wait"))
+		return "", w.doAll(ctx, line, w.compose(stack, "up --detach --wait"))
 	}
 }
 
@@ -98,7 +102,8 @@ func (w *world) tailnetGone(ctx context.Context) (string, error) {
 
 func (w *world) tailnetBack(ctx context.Context) (string, error) {
 	began := time.Now()
-	if err := w.doAll(ctx, "ip address add "+prodIP+"/24 dev tailnet"); err != nil {
+	// The second address has become the first; prod-services speaks from its own again.
+	if err := w.doAll(ctx, "ip address add "+prodIP+"/24 dev tailnet", "ip route replace 100.64.0.0/24 dev tailnet src "+prodIP); err != nil {
 		return "", err
 	}
 	if err := <-w.booting; err != nil {
@@ -127,8 +132,7 @@ func (w *world) fillDisk(ctx context.Context) (string, error) {
 	if said, err := w.do(ctx, "dd", "if=/dev/zero", "of="+small+"/filler", "bs=1M"); err == nil || !strings.Contains(said, "No space") {
 		return "", fmt.Errorf("the disk did not fill up: %s", said)
 	}
-	said, err := w.do(ctx, "docker", "compose", "--project-directory", root+"/prod-services", "exec", "-T", "gitea-db",
-		"psql", "--username=gitea", "--command=CREATE TABLE rehearsal AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+	said, err := w.sql(ctx, "gitea", "CREATE TABLE rehearsal AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
 	if err == nil || !strings.Contains(said, "No space left on device") {
 		return "", fmt.Errorf("PostgreSQL wrote to a full disk: %s", said)
 	}
@@ -140,7 +144,7 @@ func (w *world) emptyDisk(ctx context.Context) (string, error) {
 	if err := os.Remove(small + "/filler"); err != nil {
 		return "", err
 	}
-	if err := w.boundTo(ctx, "gitea-db", "CREATE TABLE rehearsal AS SELECT 1; DROP TABLE rehearsal"); err != nil {
+	if _, err := w.sql(ctx, "gitea", "CREATE TABLE rehearsal AS SELECT 1; DROP TABLE rehearsal"); err != nil {
 		return "", err
 	}
 	volume, err := w.do(ctx, "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "prod-services_gitea-db")
@@ -151,11 +155,11 @@ func (w *world) emptyDisk(ctx context.Context) (string, error) {
 		"umount "+small, w.compose("prod-services", "up --detach --no-deps --wait gitea-db"))
 }
 
-// boundTo runs SQL in a database's container.
-func (w *world) boundTo(ctx context.Context, service, sql string) error {
-	_, err := w.do(ctx, "docker", "compose", "--project-directory", root+"/prod-services", "exec", "-T", service,
-		"psql", "--username=gitea", "--set=ON_ERROR_STOP=1", "--quiet", "--command="+sql)
-	return err
+// sql runs SQL in Gitea's database server, inside its container.
+func (w *world) sql(ctx context.Context, database, text string) (string, error) {
+	return w.do(ctx, "docker", "compose", "--project-directory", root+"/prod-services", "exec", "-T", "gitea-db", "sh", "-c",
+		`PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") exec psql --username=gitea --set=ON_ERROR_STOP=1 --no-align --tuples-only --dbname="$0" --command="$1"`,
+		database, text)
 }
 
 // wrongSecret gives Langfuse's key another value in the vault, and deploys it to contabo.
@@ -166,7 +170,7 @@ func (w *world) wrongSecret(ctx context.Context) (string, error) {
 	}
 	w.rightSecrets = text
 	if err := w.changeSecrets(ctx, func(text string) string {
-		return langfuseKey.ReplaceAllString(text, "LANGFUSE_SECRET_KEY: sk-lf-00000000-1111-2222-3333-444444444444")
+		return langfuseKey.ReplaceAllString(text, "LANGFUSE_SECRET_KEY: sk-lf-"+strings.Repeat("1234", 2)+strings.Repeat("-5678", 3)+"-"+strings.Repeat("9abc", 3))
 	}); err != nil {
 		return "", err
 	}

@@ -23,7 +23,10 @@ const (
 	prodVault = "/srv/prod-vault"
 
 	// What group_vars/all.yml says otherwise. No unit is switched on.
-	settings = `{"homelab_evidence": "` + evidence + `", "homelab_units": "/rehearsal/units", "homelab_wait_seconds": 240, "common_systemd": false}`
+	settings = `{"homelab_evidence": "` + evidence + `", "homelab_units": "/rehearsal/units", "common_systemd": false, "homelab_backup_same_disk": true, `
+
+	// Stand-ins are quick; Langfuse itself takes minutes, and its traces some seconds.
+	quick, slow = `"homelab_wait_seconds": 240, "verify_patience": 5}`, `"homelab_wait_seconds": 900}`
 )
 
 // writeHosts writes the inventory, the programs that stand in for Tailscale, and the
@@ -35,9 +38,10 @@ func (w *world) writeHosts() error {
 	}
 	children := map[string]any{}
 	for _, one := range []map[string]any{
-		host("prod_services", "prod-services", map[string]any{"homelab_tailscale_ip": prodIP, "homelab_lan_ip": prodLAN, "homelab_public_ip": publicIP}),
+		host("prod_services", "prod-services", map[string]any{"homelab_tailscale_ip": prodIP, "homelab_lan_ip": prodLAN, "homelab_public_ip": publicIP, "homelab_backup_repository": "/rehearsal/disk/backup/prod-services"}),
 		host("dev_learning", "dev-learning", map[string]any{"homelab_tailscale_ip": devIP}),
-		host("contabo", "vps", map[string]any{"homelab_tailscale_ip": contaboIP, "ansible_python_interpreter": "/rehearsal/bin/python-contabo"}),
+		host("contabo", "vps", map[string]any{"homelab_tailscale_ip": contaboIP, "ansible_python_interpreter": "/rehearsal/bin/python-contabo",
+			"homelab_backup_repository": "/rehearsal/disk/backup/contabo"}),
 	} {
 		for group, values := range one {
 			children[group] = values
@@ -68,18 +72,17 @@ func (w *world) writeHosts() error {
 			return err
 		}
 	}
-	// Compose reads this file beside compose.yaml by itself.
-	for _, stack := range []string{"prod-services", "dev-learning", "contabo"} {
-		if err := copyFile(filepath.Join(w.tree, "rehearsal", stack+".yaml"), filepath.Join(root, stack, "compose.override.yaml"), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	// Compose reads it beside compose.yaml by itself.
+	return w.writeOverrides()
 }
 
 // playbook runs one, and returns its output also where it fails.
 func (w *world) playbook(ctx context.Context, arguments ...string) (string, error) {
-	cmd := w.command(ctx, "ansible-playbook", append([]string{"-i", inventory, "-e", settings}, arguments...)...)
+	patience := quick
+	if len(w.truly) > 0 {
+		patience = slow
+	}
+	cmd := w.command(ctx, "ansible-playbook", append([]string{"-i", inventory, "-e", settings + patience}, arguments...)...)
 	cmd.Dir = filepath.Join(w.tree, "ansible")
 	text, err := cmd.CombinedOutput()
 	if err != nil {

@@ -12,15 +12,12 @@ import (
 	"davidcockson.com/runner/homelab/internal/rehearsal"
 )
 
-// verifySettings: a trace is looked for five times.
-const verifySettings = `{"verify_patience": 5}`
-
 // verify runs verify.yml and reads the evidence that it wrote. Without parts it tries all.
 func (w *world) verify(ctx context.Context, parts ...string) ([]rehearsal.Finding, error) {
 	if err := os.RemoveAll(evidence); err != nil {
 		return nil, err
 	}
-	arguments := []string{"verify.yml", "-e", verifySettings}
+	arguments := []string{"verify.yml"}
 	if len(parts) > 0 {
 		arguments = append(arguments, "-e", `{"verify_parts": ["`+strings.Join(parts, `", "`)+`"]}`)
 	}

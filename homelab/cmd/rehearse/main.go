@@ -184,7 +184,7 @@ func consent() error {
 var needed = map[string]string{
 	"/usr/sbin/dockerd": "docker.io", "/usr/sbin/iptables": "iptables", "/usr/bin/ansible-playbook": "ansible",
 	"/usr/bin/syncthing": "syncthing", "/usr/bin/openssl": "openssl", "/usr/bin/curl": "curl", "/usr/sbin/ip": "iproute2",
-	"/usr/bin/dpkg-deb": "dpkg", "/usr/bin/git": "git", "/usr/bin/make": "make",
+	"/usr/bin/dpkg-deb": "dpkg", "/usr/bin/git": "git", "/usr/bin/make": "make", "/usr/bin/restic": "restic",
 }
 
 func missingPackages() (missing []string) {

@@ -23,7 +23,7 @@ const standin = "stand-in"
 // play is the whole rehearsal in the world. A step that later ones need ends it; a fault
 // that is not named does not.
 func (w *world) play(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	if err := w.step(ctx, "images", "nginx, PostgreSQL, Redis, Syncthing, Prometheus, searx real; the rest "+standin, w.images); err != nil {
 		return err
@@ -56,6 +56,11 @@ func (w *world) play(ctx context.Context) error {
 	}
 	if err := w.faults(ctx); err != nil {
 		return err
+	}
+	for _, part := range []func(context.Context) error{w.rescues, w.upgrades} {
+		if err := part(ctx); err != nil && ctx.Err() != nil {
+			return err
+		}
 	}
 	if err := w.step(ctx, "verify passes at the end", "as before", w.verifyAll); err != nil && ctx.Err() != nil {
 		return err
@@ -96,7 +101,13 @@ func (w *world) images(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("build %s: %w: %s", image.tag, err, tail(string(text), 2))
 		}
 	}
-	return fmt.Sprintf("%d images of one root file system; no registry was asked", len(imageTags)), nil
+	if err := w.loadFetched(ctx); err != nil {
+		return "", err
+	}
+	if len(w.truly) > 0 {
+		return fmt.Sprintf("%d images of one root file system, %d of registries", len(imageTags), len(w.truly)), nil
+	}
+	return fmt.Sprintf("%d images of one root file system; no registry answers", len(imageTags)), nil
 }
 
 // network makes the hosts: prod-services and dev-learning are this namespace, contabo is

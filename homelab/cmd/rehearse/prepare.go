@@ -42,6 +42,12 @@ func (r *run) make(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	fmt.Println("== ask the registries for the true images")
+	count, err := fetch(ctx, r.tree, r.folder)
+	if err != nil {
+		return "", err
+	}
+	fmt.Printf("   %d are there\n", count)
 	fmt.Println("== build the stand-in, and a root file system of Debian's packages")
 	if err := goBuild(ctx, r.tree, filepath.Join(r.folder, "standin"), "./internal/rehearsal/standin"); err != nil {
 		return "", err
@@ -52,7 +58,7 @@ func (r *run) make(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	count, err := r.rootfs(ctx)
+	count, err = r.rootfs(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -124,15 +130,19 @@ func (r *run) furnish(ctx context.Context, root string) error {
 			return err
 		}
 	}
-	if err := copyFile(filepath.Join(image, "bin", "gitea"), filepath.Join(root, "usr/bin/gitea"), 0o755); err != nil {
-		return err
+	for _, name := range []string{"clickhouse-client", "gitea"} {
+		if err := copyFile(filepath.Join(image, "bin", name), filepath.Join(root, "usr/bin", name), 0o755); err != nil {
+			return err
+		}
 	}
 	lines := `cd "$1"
 rm -f etc/nginx/conf.d/* etc/nginx/sites-enabled/* etc/nginx/modules-enabled/*
 mkdir -p data root tmp proc sys dev run var/run var/syncthing prometheus etc/nginx/templates etc/nginx/snippets etc/nginx/tls
 chmod 1777 tmp
+mkdir -p var/lib/clickhouse
 chown 1000:1000 data
-ln -sf ../../lib/postgresql/15/bin/pg_isready usr/bin/pg_isready
+chown 101:101 var/lib/clickhouse
+for name in pg_isready pg_dump pg_restore psql; do ln -sf "../lib/postgresql/15/bin/$name" "usr/bin/$name"; done
 ldconfig -r .`
 	_, err := out(ctx, root, "sh", "-euc", lines, "sh", root)
 	return err

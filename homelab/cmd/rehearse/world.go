@@ -21,10 +21,11 @@ type world struct {
 	rows         []rehearsal.Row
 	environment  []string
 
-	provider, model string     // who answers the job and the chat that are looked at
-	booting         chan error // how the boot script ended that waits for the tailnet
-	rightSecrets    []byte     // the vault's file, while it holds a wrong one
-	shown           string     // of an answer, before runner was killed
+	truly           map[string]bool // the images of registries that are there, by name
+	provider, model string          // who answers the job and the chat that are looked at
+	booting         chan error      // how the boot script ended that waits for the tailnet
+	rightSecrets    []byte          // the vault's file, while it holds a wrong one
+	shown           string          // of an answer, before runner was killed
 }
 
 // inWorld is what the second process does. What it returns is also written down for the

@@ -28,16 +28,19 @@ type Declaration struct {
 // A Monitor is one thing to look at. Its keys are Kuma's own; a zero value means
 // Kuma's usual one, which [Monitor.wanted] gives. Times are in seconds.
 type Monitor struct {
-	Name             string   `yaml:"name"`
-	Type             string   `yaml:"type"`
-	URL              string   `yaml:"url"`
-	Hostname         string   `yaml:"hostname"`
-	Port             int      `yaml:"port"`
-	Keyword          string   `yaml:"keyword"`
-	ConnectionString string   `yaml:"databaseConnectionString"`
-	StatusCodes      []string `yaml:"accepted_statuscodes"`
-	Interval         int      `yaml:"interval"`
-	MaxRetries       int      `yaml:"maxretries"`
+	Name             string `yaml:"name"`
+	Type             string `yaml:"type"`
+	URL              string `yaml:"url"`
+	Hostname         string `yaml:"hostname"`
+	Port             int    `yaml:"port"`
+	Keyword          string `yaml:"keyword"`
+	ConnectionString string `yaml:"databaseConnectionString"`
+	// PushToken is the last part of the URL at which a push monitor is told; Kuma's column
+	// holds 32 signs.
+	PushToken   string   `yaml:"pushToken"`
+	StatusCodes []string `yaml:"accepted_statuscodes"`
+	Interval    int      `yaml:"interval"`
+	MaxRetries  int      `yaml:"maxretries"`
 	// CertificateExpiry says when the certificate of an https URL is about to end.
 	CertificateExpiry bool `yaml:"expiryNotification"`
 	IgnoreTLS         bool `yaml:"ignoreTls"`
@@ -52,6 +55,7 @@ var needs = map[string][]string{
 	"ping":     {"hostname"},
 	"postgres": {"databaseConnectionString"},
 	"redis":    {"databaseConnectionString"},
+	"push":     {"pushToken", "interval"},
 }
 
 // Load reads a declaration. ${NAME} in a text is replaced by what getenv knows of
@@ -105,6 +109,10 @@ func (m Monitor) problems() (problems []error) {
 	has := map[string]bool{
 		"url": m.URL != "", "keyword": m.Keyword != "", "hostname": m.Hostname != "",
 		"port": m.Port != 0, "databaseConnectionString": m.ConnectionString != "",
+		"pushToken": m.PushToken != "",
+	}
+	if m.Type == "push" { // any other has its usual one
+		has["interval"] = m.Interval != 0
 	}
 	for _, key := range keys {
 		if !has[key] {
@@ -116,6 +124,9 @@ func (m Monitor) problems() (problems []error) {
 		if given {
 			problems = append(problems, fmt.Errorf("%s: a monitor of type %s has no %s", m.Name, m.Type, key))
 		}
+	}
+	if len(m.PushToken) > 32 {
+		problems = append(problems, fmt.Errorf("%s: its pushToken has %d signs; Kuma keeps 32", m.Name, len(m.PushToken)))
 	}
 	if m.Interval != 0 && m.Interval < 20 {
 		problems = append(problems, fmt.Errorf("%s: interval is %d s; Kuma takes 20 at least", m.Name, m.Interval))
@@ -134,7 +145,7 @@ func expand(d *Declaration, getenv func(string) string) (problems []error) {
 	}
 	for i := range d.Monitors {
 		m := &d.Monitors[i]
-		texts = append(texts, &m.URL, &m.Hostname, &m.Keyword, &m.ConnectionString)
+		texts = append(texts, &m.URL, &m.Hostname, &m.Keyword, &m.ConnectionString, &m.PushToken)
 	}
 	for _, text := range texts {
 		*text = variable.ReplaceAllStringFunc(*text, func(reference string) string {

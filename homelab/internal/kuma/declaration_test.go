@@ -18,6 +18,10 @@ func TestWhatADeclarationRefuses(t *testing.T) {
 		{"a key that is missing", admin + "monitors: [{name: A, type: keyword, url: \"http://a/\"}]", "needs keyword"},
 		{"a key of another type", admin + "monitors: [{name: A, type: http, url: \"http://a/\", port: 7}]", "has no port"},
 		{"an interval that Kuma refuses", admin + "monitors: [{name: A, type: ping, hostname: a, interval: 5}]", "20 at least"},
+		{"a push without its token", admin + "monitors: [{name: A, type: push, interval: 90000}]", "needs pushToken"},
+		{"a push that says not how long it may be away", admin + "monitors: [{name: A, type: push, pushToken: a}]", "needs interval"},
+		{"a token that Kuma cuts", admin + "monitors: [{name: A, type: push, interval: 90000, pushToken: " + strings.Repeat("a", 33) + "}]", "Kuma keeps 32"},
+		{"a token of what pushes nothing", admin + "monitors: [{name: A, type: ping, hostname: a, pushToken: b}]", "has no pushToken"},
 		{"a webhook that is missing", admin + "discord: {name: D}", "discord needs name and webhook"},
 	}
 	for _, row := range rows {
@@ -35,7 +39,8 @@ func TestWhatADeclarationRefuses(t *testing.T) {
 
 // The declaration that is deployed is one, with every variable that the deploy gives.
 func TestTheDeployedDeclaration(t *testing.T) {
-	given := map[string]string{"KUMA_PASSWORD": "a", "DISCORD_ALERT_WEBHOOK": "b", "HOME_DOMAIN": "home.example.org"}
+	given := map[string]string{"KUMA_PASSWORD": "a", "DISCORD_ALERT_WEBHOOK": "b", "HOME_DOMAIN": "home.example.org",
+		"PROD_BACKUP_PUSH_TOKEN": "c", "CONTABO_BACKUP_PUSH_TOKEN": "d"}
 	d, err := Load("../../prod-services/kuma/monitors.yaml", func(name string) string { return given[name] })
 	if err != nil {
 		t.Fatal(err)

@@ -236,7 +236,9 @@ func (m Monitor) wanted(notification int) monitor {
 		interval = 60
 	}
 	retries := m.MaxRetries
-	if retries == 0 {
+	// What is pushed as down is down at once: Kuma would call it pending for as many pushes
+	// as there are retries, and tell nobody.
+	if retries == 0 && m.Type != "push" {
 		retries = 3
 	}
 	codes := m.StatusCodes
@@ -258,6 +260,7 @@ func (m Monitor) wanted(notification int) monitor {
 	}
 	for key, value := range map[string]string{
 		"url": m.URL, "hostname": m.Hostname, "keyword": m.Keyword, "databaseConnectionString": m.ConnectionString,
+		"pushToken": m.PushToken,
 	} {
 		if value != "" {
 			object[key] = value

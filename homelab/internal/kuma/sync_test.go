@@ -234,6 +234,30 @@ func TestWhatIsDeletedIsOurs(t *testing.T) {
 	}
 }
 
+// What the frame of a push monitor carries, as the server's "add" takes it and its list
+// gives it back: the token, and no retry. No exchange with one was recorded.
+func TestAPushMonitor(t *testing.T) {
+	d, err := parse([]byte(`{admin: {name: a, password: b}, monitors: [{name: Backup, type: push, interval: 108000, pushToken: "${TOKEN}"}]}`),
+		func(name string) string { return "value-of-" + name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := d.Monitors[0].wanted(2)
+	for key, want := range map[string]any{"type": "push", "pushToken": "value-of-TOKEN", "interval": 108000.0, "retryInterval": 108000.0, "maxretries": 0.0} {
+		if wanted[key] != want {
+			t.Errorf("%s is %v, want %v", key, wanted[key], want)
+		}
+	}
+	if usual := (Monitor{Name: "Gitea", Type: "http"}).wanted(2); usual["maxretries"] != 3.0 || usual["pushToken"] != nil {
+		t.Errorf("another monitor has retries %v and token %v", usual["maxretries"], usual["pushToken"])
+	}
+	old := d.Monitors[0].wanted(2)
+	old["pushToken"] = "another"
+	if got := differing(old, wanted); !reflect.DeepEqual(got, []string{"pushToken"}) {
+		t.Errorf("another token differs in %q", got)
+	}
+}
+
 func TestDiffering(t *testing.T) {
 	wanted := Monitor{Name: "Gitea", Type: "http", URL: "http://gitea:3000/"}.wanted(2)
 	same := func() monitor {

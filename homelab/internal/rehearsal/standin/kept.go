@@ -121,6 +121,19 @@ type kuma struct {
 	lastMonitor, lastNote, lastT int
 }
 
+// push takes the word of a monitor that waits for one, by its token.
+func (k *kuma) push(w http.ResponseWriter, r *http.Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, monitor := range k.monitors {
+		if monitor["type"] == "push" && monitor["pushToken"] == r.PathValue("token") {
+			answer(http.StatusOK, `{"ok":true}`)(w, r)
+			return
+		}
+	}
+	answer(http.StatusNotFound, `{"ok": false, "msg": "Monitor not found or not active."}`)(w, r)
+}
+
 func newKuma() *kuma { return &kuma{monitors: map[string]map[string]any{}} }
 
 func (k *kuma) socket(w http.ResponseWriter, r *http.Request) {

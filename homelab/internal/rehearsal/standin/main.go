@@ -110,6 +110,7 @@ func service(name string) (http.Handler, error) {
 	case "uptime-kuma":
 		k := newKuma()
 		mux.HandleFunc("/socket.io/", k.socket)
+		mux.HandleFunc("GET /api/push/{token}", k.push)
 		page("/", "Uptime Kuma's stand-in")
 	case "searxng":
 		searxng(mux, os.Getenv("STANDIN_FAULT"))
