@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -53,13 +54,13 @@ func (w *world) allFaults() []fault {
 }
 
 func (w *world) compose(stack string, words string) string {
-	return "docker compose --project-directory " + root + "/" + stack + " " + words
+	return "docker compose --project-directory " + folderOf(stack) + " " + words
 }
 
 // boot starts what is missing by the script that the unit calls when the machine starts,
 // and waits until all is healthy.
 func (w *world) boot(stack, address string) func(context.Context) (string, error) {
-	line := root + "/bin/compose-up " + root + "/" + stack + " " + address
+	line := filepath.Dir(folderOf(stack)) + "/bin/compose-up " + folderOf(stack) + " " + address
 	if stack == "contabo" {
 		line = "nsenter --net=/run/netns/contabo " + line
 	}
@@ -71,7 +72,7 @@ func (w *world) boot(stack, address string) func(context.Context) (string, error
 // searxng writes a further override, so that SearXNG is started anew with it; an empty one
 // mends it. The plain override of the rehearsal stays as it is.
 func (w *world) searxng(ctx context.Context, change string) error {
-	const folder = root + "/prod-services"
+	folder := folderOf("prod-services")
 	line := "docker compose --project-directory " + folder + " -f " + folder + "/compose.yaml -f " + folder + "/compose.override.yaml"
 	if change != "" {
 		if err := os.WriteFile(folder+"/fault.yaml", []byte("services:\n  searxng:\n"+change), 0o644); err != nil {
@@ -94,7 +95,7 @@ func (w *world) tailnetGone(ctx context.Context) (string, error) {
 	}
 	w.booting = make(chan error, 1)
 	go func() {
-		_, err := w.do(ctx, root+"/bin/compose-up", root+"/prod-services", prodIP)
+		_, err := w.do(ctx, root+"/bin/compose-up", folderOf("prod-services"), prodIP)
 		w.booting <- err
 	}()
 	return "docker start: cannot assign requested address", nil
@@ -157,7 +158,7 @@ func (w *world) emptyDisk(ctx context.Context) (string, error) {
 
 // sql runs SQL in Gitea's database server, inside its container.
 func (w *world) sql(ctx context.Context, database, text string) (string, error) {
-	return w.do(ctx, "docker", "compose", "--project-directory", root+"/prod-services", "exec", "-T", "gitea-db", "sh", "-c",
+	return w.do(ctx, "docker", "compose", "--project-directory", folderOf("prod-services"), "exec", "-T", "gitea-db", "sh", "-c",
 		`PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") exec psql --username=gitea --set=ON_ERROR_STOP=1 --no-align --tuples-only --dbname="$0" --command="$1"`,
 		database, text)
 }

@@ -19,15 +19,24 @@ const (
 	inventory = "/rehearsal/inventory.json"
 	evidence  = "/rehearsal/evidence"
 	root      = "/opt/homelab" // homelab_root
+	vpsRoot   = "/opt/contabo" // that of contabo, which shares the files of this machine
 	vault     = "/srv/contabo-vault"
 	prodVault = "/srv/prod-vault"
 
 	// What group_vars/all.yml says otherwise. No unit is switched on.
-	settings = `{"homelab_evidence": "` + evidence + `", "homelab_units": "/rehearsal/units", "common_systemd": false, "homelab_backup_same_disk": true, `
+	settings = `{"homelab_evidence": "` + evidence + `", "common_systemd": false, "homelab_backup_same_disk": true, `
 
 	// Stand-ins are quick; Langfuse itself takes minutes, and its traces some seconds.
 	quick, slow = `"homelab_wait_seconds": 240, "verify_patience": 5}`, `"homelab_wait_seconds": 900}`
 )
+
+// folderOf is where a stack's project lies.
+func folderOf(stack string) string {
+	if stack == "contabo" {
+		return vpsRoot + "/contabo"
+	}
+	return root + "/" + stack
+}
 
 // writeHosts writes the inventory, the programs that stand in for Tailscale, and the
 // interpreter by which Ansible's modules run in contabo's network. Where a task becomes
@@ -38,10 +47,10 @@ func (w *world) writeHosts() error {
 	}
 	children := map[string]any{}
 	for _, one := range []map[string]any{
-		host("prod_services", "prod-services", map[string]any{"homelab_tailscale_ip": prodIP, "homelab_lan_ip": prodLAN, "homelab_public_ip": publicIP, "homelab_backup_repository": "/rehearsal/disk/backup/prod-services"}),
-		host("dev_learning", "dev-learning", map[string]any{"homelab_tailscale_ip": devIP}),
+		host("prod_services", "prod-services", map[string]any{"homelab_units": "/rehearsal/units/prod-services", "homelab_tailscale_ip": prodIP, "homelab_lan_ip": prodLAN, "homelab_public_ip": publicIP, "homelab_backup_repository": "/rehearsal/disk/backup/prod-services"}),
+		host("dev_learning", "dev-learning", map[string]any{"homelab_units": "/rehearsal/units/dev-learning", "homelab_tailscale_ip": devIP}),
 		host("contabo", "vps", map[string]any{"homelab_tailscale_ip": contaboIP, "ansible_python_interpreter": "/rehearsal/bin/python-contabo",
-			"homelab_backup_repository": "/rehearsal/disk/backup/contabo"}),
+			"homelab_root": vpsRoot, "homelab_units": "/rehearsal/units/contabo", "homelab_backup_repository": "/rehearsal/disk/backup/contabo"}),
 	} {
 		for group, values := range one {
 			children[group] = values
@@ -59,8 +68,10 @@ func (w *world) writeHosts() error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll("/rehearsal/units", 0o755); err != nil {
-		return err
+	for _, name := range stacks {
+		if err := os.MkdirAll("/rehearsal/units/"+name, 0o755); err != nil {
+			return err
+		}
 	}
 	for name, content := range map[string]string{
 		inventory:                  string(text),
@@ -180,7 +191,7 @@ func (w *world) deploy(ctx context.Context) (string, error) {
 // unit does what the unit syncthing@vault would: once its files are there Syncthing runs on
 // contabo, as the vault's owner.
 func (w *world) unit(ctx context.Context) {
-	const env, home = root + "/contabo/syncthing.env", "/home/vault/.config/syncthing"
+	env, home := folderOf("contabo")+"/syncthing.env", "/home/vault/.config/syncthing"
 	for {
 		_, first := os.Stat(env)
 		_, second := os.Stat(home + "/config.xml")

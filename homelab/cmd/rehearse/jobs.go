@@ -82,7 +82,7 @@ func (w *world) aJob(ctx context.Context) (string, error) {
 
 // inRunner runs a command in runner's container.
 func (w *world) inRunner(ctx context.Context, arguments ...string) (string, error) {
-	words := append([]string{"compose", "--project-directory", root + "/contabo", "exec", "-T", "runner", "/runner"}, arguments[0],
+	words := append([]string{"compose", "--project-directory", folderOf("contabo"), "exec", "-T", "runner", "/runner"}, arguments[0],
 		"--config", "/etc/runner/runner.yaml")
 	return w.do(ctx, "docker", append(words, arguments[1:]...)...)
 }

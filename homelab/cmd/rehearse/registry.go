@@ -191,10 +191,10 @@ func (w *world) writeOverrides() error {
 		if text, err = overrides(text, all[stack], w.truly); err != nil {
 			return fmt.Errorf("the changes to %s: %w", stack, err)
 		}
-		if err := os.MkdirAll(filepath.Join(root, stack), 0o755); err != nil {
+		if err := os.MkdirAll(folderOf(stack), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(root, stack, "compose.override.yaml"), text, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(folderOf(stack), "compose.override.yaml"), text, 0o644); err != nil {
 			return err
 		}
 	}
