@@ -344,7 +344,8 @@ func TestADeployRestartsWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := deploy(); o.err != nil || !strings.HasSuffix(l.read(t, "docker/calls"), " restart prometheus\n") {
+	restarted := regexp.MustCompile(` restart prometheus\n.* up --detach --no-deps --wait --wait-timeout 900 prometheus\n$`)
+	if o := deploy(); o.err != nil || !restarted.MatchString(l.read(t, "docker/calls")) {
 		t.Fatalf("after a file of Prometheus changed: %s\n%s", o.text, l.read(t, "docker/calls"))
 	}
 	config("prom/prometheus:latest", "registry:5000/grafana")

@@ -104,13 +104,19 @@ func (w *world) playbook(ctx context.Context, arguments ...string) (string, erro
 
 var fatal = regexp.MustCompile(`(?m)^(TASK \[.*?\]|fatal: .*|failed: .*)`)
 
-// complaint is the first task that failed, and what it said.
+// complaint is the first task that failed, and what it said, which may be several lines.
 func complaint(output string) string {
 	task := ""
-	for _, line := range fatal.FindAllString(output, -1) {
+	for _, at := range fatal.FindAllStringIndex(output, -1) {
+		line := output[at[0]:at[1]]
 		if strings.HasPrefix(line, "TASK") {
 			task = line
 			continue
+		}
+		if strings.HasSuffix(line, "{") {
+			if end := strings.Index(output[at[0]:], "\n}"); end >= 0 {
+				line = strings.Join(strings.Fields(output[at[0]:at[0]+end]), " ")
+			}
 		}
 		return task + " … " + line[max(0, len(line)-600):]
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +139,12 @@ func overrides(text []byte, images map[string]string, truly map[string]bool) ([]
 			one.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Value: "network_mode"}, network}
 		}
 	}
-	return yaml.Marshal(&project)
+	// Indented as compose files are: upgrade.yml looks for lines of that form.
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	err := errors.Join(encoder.Encode(&project), encoder.Close())
+	return out.Bytes(), err
 }
 
 // child is the value of a key of a mapping, nil if there is none.
@@ -188,8 +194,10 @@ func (w *world) writeOverrides() error {
 		if err != nil {
 			return err
 		}
-		if text, err = overrides(text, all[stack], w.truly); err != nil {
-			return fmt.Errorf("the changes to %s: %w", stack, err)
+		if len(w.truly) > 0 {
+			if text, err = overrides(text, all[stack], w.truly); err != nil {
+				return fmt.Errorf("the changes to %s: %w", stack, err)
+			}
 		}
 		if err := os.MkdirAll(folderOf(stack), 0o755); err != nil {
 			return err
