@@ -16,6 +16,8 @@ import (
 	"davidcockson.com/runner/internal/config"
 	"davidcockson.com/runner/internal/control"
 	"davidcockson.com/runner/internal/health"
+	"davidcockson.com/runner/internal/ledger"
+	"davidcockson.com/runner/internal/notify"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/trace"
 )
@@ -150,6 +152,15 @@ func (n *node) services() []health.Probe {
 			return fmt.Sprintf("%d pings sent, %d wait", s.Sent, s.Queued), nil
 		}
 	}
+	if n.outbox == nil && n.discord == nil && !n.conf.Discord.Webhook.IsZero() {
+		hook, err := notify.NewDiscord(n.conf.Discord.Webhook, theVersion())
+		discord.Check = func(ctx context.Context) (string, error) {
+			if err != nil {
+				return "", &health.Problem{State: health.Failing, Reason: err.Error(), Advice: "correct discord.webhook in the config"}
+			}
+			return n.pingsElsewhere(ctx, hook)
+		}
+	}
 	if n.tracer != nil {
 		langfuse.Check = func(ctx context.Context) (string, error) {
 			err := n.tracer.Check(ctx)
@@ -165,6 +176,29 @@ func (n *node) services() []health.Probe {
 	}
 	return []health.Probe{discord, langfuse,
 		webProbe("qdrant", n.conf.Services.Qdrant, "/healthz"), webProbe("searxng", n.conf.Services.SearXNG, "/healthz")}
+}
+
+// pingsElsewhere tells how the pings are that the worker's process sends: what the
+// ledger knows of them, and whether the webhook is there.
+func (n *node) pingsElsewhere(ctx context.Context, hook *notify.Discord) (string, error) {
+	counts, err := n.ledger.PingCounts(ctx)
+	if err != nil {
+		return "", err
+	}
+	next, err := n.ledger.NextPing(ctx)
+	if err != nil && !errors.Is(err, ledger.ErrNoPing) {
+		return "", err
+	}
+	if next.Tries > 0 {
+		return "", &health.Problem{State: health.Failing, Reason: fmt.Sprintf("the oldest ping was not taken in %d tries; %d wait", next.Tries, counts.Queued)}
+	}
+	if err := hook.Check(ctx); err != nil {
+		if _, gone := errors.AsType[*notify.GoneError](err); gone {
+			return "", &health.Problem{State: health.WrongKey, Reason: "the webhook does not exist any more; nothing is sent", Advice: "make a new webhook, put it into the config and start again"}
+		}
+		return "", err
+	}
+	return fmt.Sprintf("%d pings sent, %d wait, by the worker's process", counts.Sent, counts.Queued), nil
 }
 
 // webhook asks whether Discord's webhook is there.

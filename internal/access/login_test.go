@@ -257,7 +257,7 @@ func TestSecretsAreNotSeen(t *testing.T) {
 			}
 			send("Cookie", asCookie(cookie))
 			send("Authorization", "Bearer "+token)
-			send("Authorization", "Bearer canary-bearer", "Cookie", "runner_session=canary-cookie")
+			send("Authorization", "Bearer canary-bearer", "Cookie", "runner_session_8080=canary-cookie")
 			send("Host", "canary-host")
 			for _, given := range []string{"canary-guess", goodPassword} {
 				_, err := r.login(given)

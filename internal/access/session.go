@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -23,9 +24,9 @@ const (
 	secretBytes = 32
 
 	plainCookie = "runner_session"
-	// hostCookie is the name for https: the prefix makes browsers refuse one that
-	// was set without Secure or by a neighbouring domain (RFC 6265bis, 4.1.3.2).
-	hostCookie = "__Host-runner_session"
+	// hostPrefix begins the name for https: browsers refuse one that was set without
+	// Secure or by a neighbouring domain (RFC 6265bis, 4.1.3.2).
+	hostPrefix = "__Host-"
 )
 
 // bySession returns the identity of a request's session, nobody without one, or
@@ -105,7 +106,7 @@ func (g *Gate) Logout(w http.ResponseWriter, r *http.Request) error {
 	if err := g.sessions.DeleteSession(context.WithoutCancel(r.Context()), hashSecret(cookie.Value)); err != nil {
 		return fmt.Errorf("end the session: %w", err)
 	}
-	http.SetCookie(w, &http.Cookie{Name: name, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: name == hostCookie})
+	http.SetCookie(w, &http.Cookie{Name: name, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: strings.HasPrefix(name, hostPrefix)})
 	return nil
 }
 
@@ -116,21 +117,27 @@ func (g *Gate) setCookie(w http.ResponseWriter, r *http.Request, value string) {
 	name := g.cookieName(r)
 	http.SetCookie(w, &http.Cookie{
 		Name: name, Value: value, Path: "/", MaxAge: int(sessionLife / time.Second),
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: name == hostCookie,
+		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: strings.HasPrefix(name, hostPrefix),
 	})
 }
 
 // cookieName is decided by the way a request came. A Secure cookie for everybody
 // would make each login over plain http, on a LAN or tailnet, end at the login
-// page again; the plain name on https would let a neighbouring domain set it.
+// page again; the plain name on https would let a neighbouring domain set it. The
+// port that is listened on is in the name, where there is one: browsers send a cookie
+// to all ports of a host, and two control rooms there would sign each other out.
 func (g *Gate) cookieName(r *http.Request) string {
+	name := plainCookie
+	if _, port, err := net.SplitHostPort(g.listen); err == nil {
+		name += "_" + port
+	}
 	switch {
 	case r.TLS != nil,
 		g.publicHTTPS && g.isPublic(r),
 		peer(r).IsLoopback() && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"):
-		return hostCookie
+		return hostPrefix + name
 	default:
-		return plainCookie
+		return name
 	}
 }
 

@@ -119,7 +119,7 @@ func TestTheCookieFitsTheWayTheRequestCame(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c := r.mustLogin(row.headers...)
-			name := map[bool]string{true: "__Host-runner_session", false: "runner_session"}[row.secure]
+			name := map[bool]string{true: "__Host-runner_session_8080", false: "runner_session_8080"}[row.secure]
 			if c.Name != name || c.Secure != row.secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
 				t.Errorf("cookie %s: %v", name, c)
 			}
@@ -222,9 +222,9 @@ func TestAStoreThatFailsLetsNobodyInByCookie(t *testing.T) {
 func TestTokensNeedNoSessions(t *testing.T) {
 	var token string
 	r := newRig(t, withTokens(&token), func(_ *rig, o *access.Options) { o.Sessions = nil })
-	r.wantStatus(401, request("GET", "/", "Cookie", "runner_session=x"))
-	r.wantStatus(200, request("GET", "/", "Cookie", "runner_session=x", "Authorization", "Bearer "+token))
-	if err := r.gate.Logout(httptest.NewRecorder(), request("POST", "/logout", "Cookie", "runner_session=x")); err != nil {
+	r.wantStatus(401, request("GET", "/", "Cookie", "runner_session_8080=x"))
+	r.wantStatus(200, request("GET", "/", "Cookie", "runner_session_8080=x", "Authorization", "Bearer "+token))
+	if err := r.gate.Logout(httptest.NewRecorder(), request("POST", "/logout", "Cookie", "runner_session_8080=x")); err != nil {
 		t.Error(err)
 	}
 }
@@ -258,4 +258,22 @@ func TestARequestThatGoesOnIsLetGoWithItsSession(t *testing.T) {
 			t.Error("an expired session stays in")
 		}
 	})
+}
+
+// TestControlRoomsOnOneHostKeepTheirSessionsApart has two, at different ports:
+// browsers send a host's cookies to all of its ports.
+func TestControlRoomsOnOneHostKeepTheirSessionsApart(t *testing.T) {
+	one := newRig(t, withPassword)
+	other := newRig(t, withPassword, func(_ *rig, o *access.Options) { o.Listen = "runner.lan:8090" })
+	for name, headers := range map[string][]string{"over http": nil, "over https": {"Peer", "127.0.0.1:1", "X-Forwarded-Proto", "https"}} {
+		t.Run(name, func(t *testing.T) {
+			mine, theirs := one.mustLogin(headers...), other.mustLogin(headers...)
+			if mine.Name == theirs.Name {
+				t.Errorf("both are %s: the second sign-in replaces the first", mine.Name)
+			}
+			both := append([]string{"Cookie", asCookie(mine), "Cookie", asCookie(theirs)}, headers...)
+			one.wantStatus(200, request("GET", "/", both...))
+			other.wantStatus(200, request("GET", "/", append(both, "Host", "runner.lan:8090")...))
+		})
+	}
 }

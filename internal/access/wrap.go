@@ -72,6 +72,9 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, open func(*http.Req
 		return id, nil
 	}
 	if err := errors.Join(sessionErr, tokenErr); err != nil {
+		if r.Context().Err() != nil { // who asked has gone, and the look-up with it
+			return Identity{}, refusedStore
+		}
 		g.log.Error("a request cannot be judged", "reason", err)
 		return Identity{}, refusedStore
 	}

@@ -1,7 +1,9 @@
 package access_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -137,7 +139,7 @@ func TestNobodyGetsInUnauthenticated(t *testing.T) {
 			for _, wrong := range []string{"Bearer wrong", "Bearer ", "Bearer", "Basic b3duZXI6", "wrong"} {
 				r.wantStatus(refused, request("GET", "/", append(bare, "Authorization", wrong)...))
 			}
-			for _, cookie := range []string{"runner_session=", "runner_session=wrong", "__Host-runner_session=wrong", "CF_Authorization=wrong"} {
+			for _, cookie := range []string{"runner_session_8080=", "runner_session_8080=wrong", "__Host-runner_session_8080=wrong", "CF_Authorization=wrong"} {
 				r.wantStatus(refused, request("GET", "/", append(bare, "Cookie", cookie)...))
 			}
 			r.wantStatus(http.StatusOK, request("GET", "/healthz", bare...))
@@ -307,5 +309,22 @@ func TestLocalPath(t *testing.T) {
 		if got := access.LocalPath(row.next); got != row.want {
 			t.Errorf("%s: %q gives %q, want %q", row.name, row.next, got, row.want)
 		}
+	}
+}
+
+func TestWhoHasGoneIsNoError(t *testing.T) {
+	r := newRig(t, withPassword)
+	cookie := asCookie(r.mustLogin())
+	req := request("GET", "/", "Cookie", cookie)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.do(req.WithContext(gone))
+	if strings.Contains(r.log.String(), "level=ERROR") {
+		t.Errorf("the log says\n%s", r.log)
+	}
+	r.sessions.fail(errors.New("the disk is full"))
+	r.wantStatus(503, req)
+	if !strings.Contains(r.log.String(), "level=ERROR") {
+		t.Errorf("a store that fails is not told: the log says\n%s", r.log)
 	}
 }

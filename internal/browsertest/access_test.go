@@ -155,13 +155,25 @@ func TestASessionOfCloudflareAccessExpires(t *testing.T) {
 	edge.CloseClientConnections()
 	p.sees("#connection", "You are signed out.")
 	p.sees("#connection a", "Reload to sign in")
-	// It goes on trying, and says the same all the while.
+	// It does not go on trying, and says the same all the while, also when it is looked
+	// at anew and has asked once more.
 	eval[bool](p, `(() => { globalThis.said = 0; new MutationObserver(() => said++).observe(document.querySelector("#connection"), { childList: true, characterData: true, subtree: true }); return true; })()`)
+	p.until("the stream is given up", `!document.querySelector("#stream")._htmx?.sse`)
 	before := refused.Load()
-	r.until("it tries again", func() bool { return refused.Load() > before+4 })
+	eval[bool](p, `new Promise((done) => setTimeout(() => done(true), 8000))`) // a pause between two tries was 5 s
+	if n := refused.Load() - before; n > 0 {
+		t.Errorf("signed out it asked %d times more", n)
+	}
+	eval[bool](p, `(document.dispatchEvent(new Event("visibilitychange")), true)`)
+	r.until("it tries again", func() bool { return refused.Load() > before })
 	if n := eval[int](p, "said"); n > 0 {
 		t.Errorf("the page changed its mind %d times", n)
 	}
+	expired.Store(false) // signed in beside it
+	p.until("it finds that it may come in again", `(document.dispatchEvent(new Event("visibilitychange")), document.querySelector("#connection").hidden && document.querySelector("#stream")._htmx?.sse?.status === 200)`)
+	expired.Store(true)
+	edge.CloseClientConnections()
+	p.sees("#connection", "You are signed out.")
 	p.click("#connection a")
 	p.until("Access asks who it is", `document.title === "Who are you?"`)
 }

@@ -160,6 +160,7 @@ func TestTitlesReasonsAndNamesAreText(t *testing.T) {
 	t.Parallel()
 	all := payloads(t)
 	r := prepareRoom(t)
+	r.configure(r.unlisted())
 	r.davas.names = append(r.davas.names, all...)
 	r.start()
 	p := r.enter()

@@ -10,9 +10,10 @@ import (
 
 func TestOnAPhone(t *testing.T) {
 	t.Parallel()
-	const long = "davas/hf.co/somebody/Some-30B-A3B-Instruct-2507-GGUF:Q4_K_M"
+	const long = "open/hf.co/somebody/Some-30B-A3B-Instruct-2507-GGUF:Q4_K_M"
 	r := prepareRoom(t)
-	r.davas.names = append(r.davas.names, strings.TrimPrefix(long, "davas/"))
+	r.configure(r.unlisted())
+	r.davas.names = append(r.davas.names, strings.TrimPrefix(long, "open/"))
 	r.start()
 	p := r.enter()
 	r.furnish(p)
@@ -72,6 +73,18 @@ func TestOnAPhone(t *testing.T) {
 	eval[bool](p, "(scrollTo(0, 0), true)")
 	p.reload()
 	p.until("a reload begins at the end", `document.querySelector(".turn") && innerHeight + scrollY >= document.documentElement.scrollHeight - 2`)
+}
+
+func TestAnEmptyQueueFitsAPhone(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t)
+	p := r.enter()
+	p.size(390, 844, chromedp.EmulateMobile, chromedp.EmulatePortrait, chromedp.EmulateTouch)
+	p.open("/queue")
+	p.sees("#recent", "The first job")
+	if wide := eval[int](p, "document.documentElement.scrollWidth"); wide > 390 {
+		t.Errorf("the page is %d pixels wide", wide)
+	}
 }
 
 func TestInTheDark(t *testing.T) {

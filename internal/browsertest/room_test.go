@@ -43,6 +43,14 @@ func prepareRoom(t *testing.T, further ...string) *room {
 			t.Fatal(err)
 		}
 	}
+	r.configure(further...)
+	return r
+}
+
+// configure writes the configuration. further are its last lines; the first may go on
+// with the providers.
+func (r *room) configure(further ...string) {
+	r.t.Helper()
 	text := fmt.Sprintf(`vault: %q
 state_dir: %q
 guard: 0s
@@ -56,9 +64,14 @@ providers:
   - {name: davas, kind: ollama, url: "http://%s", models: [{name: "gemma3:12b", num_ctx: 8192}, {name: "small:1b", num_ctx: 512}]}
 %s`, r.vault, r.state, r.listen, r.davas.address, strings.Join(further, "\n"))
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	return r
+}
+
+// unlisted is a line of the configuration for the same model server once more, as the
+// provider open, of which all models may be asked.
+func (r *room) unlisted() string {
+	return fmt.Sprintf("  - {name: open, kind: ollama, url: %q}\n", "http://"+r.davas.address)
 }
 
 func (r *room) base() string { return "http://" + r.listen }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -168,6 +169,23 @@ func (c *Chat) Ready() <-chan struct{} { return c.begun }
 // Stop ends the running answer of a conversation, which keeps what has come, and
 // says whether there was one. The call at the provider ends with it.
 func (c *Chat) Stop(conversation string) bool { return c.o.Hub.Stop(Topic(conversation)) }
+
+// Billed says whether an answer may have been billed: a call for it was sent, or may
+// have been, to a provider whose calls cost money. What cannot be known counts as
+// billed.
+func (c *Chat) Billed(ctx context.Context, m history.Message) bool {
+	if h, ok := c.hosts[m.Provider]; ok && !h.Paid {
+		return false
+	}
+	calls, err := c.o.Ledger.ChatCalls(ctx, m.Conversation)
+	if err != nil {
+		c.o.Log.Error("look for calls that may have been billed", "chat", m.Conversation, "error", err)
+		return true
+	}
+	return slices.ContainsFunc(calls, func(k ledger.Call) bool {
+		return k.Step == m.Turn && k.Attempt == m.Version && k.Billed
+	})
+}
 
 // Running tells which conversations have an answer under way.
 func (c *Chat) Running() map[string]bool {

@@ -3,6 +3,8 @@ package chat
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +23,19 @@ type Offer struct {
 	Word   string    `json:"state"` // online, not asked yet, or one of provider's words
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
-	// Models are those that it lists, or, of a paid provider and while none
-	// answers, those of the configuration.
-	Models []provider.Model `json:"models"`
+	// Models are those that may be asked, the default first: those of the
+	// configuration, or where it names none those that the provider listed last, by
+	// name.
+	Models []Model `json:"models"`
+	// Loaded are those in its memory, also such as may not be asked.
+	Loaded []string `json:"-"`
+}
+
+// Model is a model that may be asked.
+type Model struct {
+	provider.Model
+	// Missing says of a configured model that its provider does not list it.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // Absences remember since when providers are away, for all that look at them.
@@ -96,9 +108,16 @@ func (r *Roster) look(ctx context.Context, done chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	all := make([]Offer, len(r.hosts))
+	r.mu.Lock()
+	before := r.seen
+	r.mu.Unlock()
 	var wait sync.WaitGroup
 	for i, h := range r.hosts {
-		wait.Go(func() { all[i] = offer(ctx, h) })
+		var known []Model
+		if before != nil {
+			known = before[i].Models
+		}
+		wait.Go(func() { all[i] = offer(ctx, h, known) })
 	}
 	wait.Wait()
 	now := r.now()
@@ -135,38 +154,57 @@ func (r *Roster) remember(ctx context.Context, o Offer, now time.Time) time.Time
 	return since
 }
 
-func offer(ctx context.Context, h ask.Host) Offer {
+// offer looks at a provider. known are its models as they were seen last, which are
+// offered on while it is away: what was chosen stays to be chosen.
+func offer(ctx context.Context, h ask.Host, known []Model) Offer {
 	o := Offer{Provider: h.Name, Kind: h.Kind, Paid: h.Paid}
-	models, err := h.Provider.Models(ctx)
+	listed, err := h.Provider.Models(ctx)
 	if err != nil {
-		o.Reason, o.Models, o.Word = err.Error(), named(h.Models), provider.WordUnreachable
+		o.Reason, o.Word, o.Models = err.Error(), provider.WordUnreachable, named(h.Models)
 		if e := ask.AsError(err); e != nil {
 			o.Reason, o.Word = e.Reason, e.Kind.Word()
 		}
+		if len(h.Models) == 0 {
+			o.Models = append(o.Models, known...)
+		}
+		for i := range o.Models {
+			o.Models[i].Loaded = false
+		}
 		return o
 	}
-	o.Up, o.Word, o.Models = true, "online", models
-	if h.Paid && len(h.Models) > 0 {
-		o.Models = chosen(h.Models, models)
+	o.Up, o.Word, o.Models = true, "online", askable(h.Models, listed)
+	for _, m := range listed {
+		if m.Loaded {
+			o.Loaded = append(o.Loaded, m.Name)
+		}
 	}
 	return o
 }
 
-// chosen are the configuration's models, with what the provider says of them.
-func chosen(names []string, listed []provider.Model) []provider.Model {
+// askable are the configuration's models, in its order, with what the provider says
+// of them; where it has none, all that the provider lists, by name: some list them by
+// their last change.
+func askable(names []string, listed []provider.Model) []Model {
 	all := named(names)
 	for i := range all {
-		for _, m := range listed {
-			if m.Name == all[i].Name {
-				all[i] = m
-			}
+		at := slices.IndexFunc(listed, func(m provider.Model) bool { return provider.SameModel(m.Name, all[i].Name) })
+		if all[i].Missing = at < 0; !all[i].Missing {
+			name := all[i].Name
+			all[i].Model = listed[at]
+			all[i].Name = name
 		}
+	}
+	if len(names) == 0 {
+		for _, m := range listed {
+			all = append(all, Model{Model: m})
+		}
+		slices.SortFunc(all, func(a, b Model) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return all
 }
 
-func named(names []string) []provider.Model {
-	all := make([]provider.Model, len(names))
+func named(names []string) []Model {
+	all := make([]Model, len(names))
 	for i, name := range names {
 		all[i].Name = name
 	}

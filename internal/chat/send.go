@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/provider"
 )
 
 // Post is a message of the owner's. Provider and Model may be "": the
@@ -122,13 +123,17 @@ func valid(s history.Settings) error {
 	return nil
 }
 
-// Delete hides a conversation, whose running answer is stopped.
+// Delete hides a conversation, then stops its running answer: whoever hears of that
+// end finds it gone.
 func (c *Chat) Delete(ctx context.Context, conversation string) error {
 	if _, err := c.o.History.Conversation(ctx, conversation); err != nil {
 		return err
 	}
+	if err := c.o.History.Delete(ctx, conversation, time.Now()); err != nil {
+		return err
+	}
 	c.Stop(conversation)
-	return c.o.History.Delete(ctx, conversation, time.Now())
+	return nil
 }
 
 // choose completes who is to be asked, and refuses who cannot be.
@@ -157,14 +162,18 @@ func (c *Chat) choose(ctx context.Context, providerName, model string, s history
 		if len(offered) == 0 {
 			return "", "", &Invalid{"model", h.Name + " has no model"}
 		}
-		model = offered[0].Name
+		model = askable(nil, offered)[0].Name
 	}
-	// A paid model that is not in the configuration may have no price, and its cost
-	// would not be counted.
-	if h.Paid && len(h.Models) > 0 && !slices.Contains(h.Models, model) {
-		return "", "", &Invalid{"model", fmt.Sprintf("%s is not asked for %q; its models in the configuration are %s", h.Name, model, strings.Join(h.Models, ", "))}
+	if len(h.Models) == 0 {
+		return providerName, model, nil
 	}
-	return providerName, model, nil
+	// What is not in the configuration is refused with the words that a job gets. A
+	// paid model, moreover, might have no price, and its cost would not be counted.
+	at := slices.IndexFunc(h.Models, func(m string) bool { return provider.SameModel(m, model) })
+	if at < 0 {
+		return "", "", &Invalid{"model", fmt.Sprintf("%q is not among the models of %s: %s", model, h.Name, strings.Join(h.Models, ", "))}
+	}
+	return providerName, h.Models[at], nil
 }
 
 func (c *Chat) names() []string {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"davidcockson.com/runner/internal/note"
+	"davidcockson.com/runner/internal/provider"
 )
 
 // Rules is what a note is checked against: the owner's configuration as far as
@@ -196,7 +197,7 @@ func (r *reader) resolve(name, model string, providerLine, modelLine int) (strin
 		return p.Name, model, nil
 	}
 	for _, m := range p.Models {
-		if strings.EqualFold(m, model) || strings.EqualFold(m, model+":latest") || strings.EqualFold(m+":latest", model) {
+		if provider.SameModel(m, model) {
 			return p.Name, m, nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -84,6 +85,17 @@ type Model struct {
 	Digest string `json:"digest,omitempty"`
 	// Loaded says that the model is in memory now.
 	Loaded bool `json:"loaded,omitempty"`
+}
+
+// SameModel compares two names as Ollama does: without regard to case, and ":latest" is
+// implied (https://docs.ollama.com/api, "Model names").
+func SameModel(a, b string) bool { return strings.EqualFold(baseName(a), baseName(b)) }
+
+func baseName(model string) string {
+	if at := len(model) - len(":latest"); at > 0 && strings.EqualFold(model[at:], ":latest") {
+		return model[:at]
+	}
+	return model
 }
 
 // Usage counts tokens. A zero means that the server did not say.

@@ -273,7 +273,7 @@ func (c *canaryWorld) everyRoute(conversation string, header http.Header, way st
 			request.AddCookie(cookie)
 		case "wrong token":
 			request.Header.Set("Authorization", "Bearer "+c.secrets["a wrong token"])
-			request.AddCookie(&http.Cookie{Name: "runner_session", Value: c.secrets["a foreign session"]})
+			request.AddCookie(&http.Cookie{Name: c.s.cookie(), Value: c.secrets["a foreign session"]})
 		case "nothing":
 			request.Header.Del("Authorization")
 		}

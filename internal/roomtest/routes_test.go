@@ -169,11 +169,11 @@ func TestNobodyGetsIn(t *testing.T) {
 	}
 }
 
-// strangers are the headers of those who must not get in.
+// strangers are the headers of those who must not get in; NAME is the cookie's.
 var strangers = map[string]http.Header{
 	"with nothing":                  {},
 	"with a wrong token":            {"Authorization": {"Bearer AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}},
-	"with a wrong cookie":           {"Cookie": {"runner_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; __Host-runner_session=AAAA"}},
+	"with a wrong cookie":           {"Cookie": {"NAME=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; __Host-NAME=AAAA"}},
 	"with a name that nobody gave":  {"Cf-Access-Authenticated-User-Email": {"owner@example.com"}, "X-Forwarded-User": {"owner"}, "X-Forwarded-For": {"127.0.0.1"}},
 	"with a JWT that nobody signed": {"Cf-Access-Jwt-Assertion": {"eyJhbGciOiJub25lIn0.eyJhdWQiOiIwMTIzNDU2Nzg5YWJjZGVmIn0."}},
 }
@@ -186,6 +186,9 @@ func refused(t *testing.T, s *server, front, how string, r route, header http.He
 		t.Fatal(err)
 	}
 	maps.Copy(request.Header, header)
+	if cookie := header.Get("Cookie"); cookie != "" {
+		request.Header.Set("Cookie", strings.ReplaceAll(cookie, "NAME", s.cookie()))
+	}
 	request.Header.Set("Content-Type", "application/json")
 	status, _, body := do(t, request)
 	accept := []int{want}

@@ -171,6 +171,11 @@ func tail(text string, most int) string {
 	return text
 }
 
+// cookie is the name of a session's cookie over http.
+func (s *server) cookie() string {
+	return "runner_session_" + s.url[strings.LastIndex(s.url, ":")+1:]
+}
+
 // asks is a request for a server, with its token where it has one.
 func (s *server) asks(method, path, body string) *http.Request {
 	s.t.Helper()

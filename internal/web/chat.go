@@ -13,7 +13,6 @@ import (
 
 	"davidcockson.com/runner/internal/chat"
 	"davidcockson.com/runner/internal/history"
-	"davidcockson.com/runner/internal/provider"
 )
 
 // turnsShown is how many turns a page shows at first, and how many more at a time.
@@ -49,20 +48,15 @@ type turnView struct {
 	Running, Last bool
 	// Provider and Model are who is being asked.
 	Provider, Model string
-	// Forgotten says that the model no longer reads what stands above.
-	Forgotten bool
-}
-
-// answerView is one version of an answer.
-type answerView struct {
-	history.Message
-	HTML  template.HTML
-	Trace string // a URL
-	// Rate is tokens a second, 0 unknown.
-	Rate float64
+	// Forgotten says that the model no longer reads what stands above, Unread that it
+	// will read nothing of this turn either, which is the last.
+	Forgotten, Unread bool
 }
 
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
+
+// mayBeBilled is what the history adds to its advice where a call had begun.
+const mayBeBilled = "; the provider may have billed this one"
 
 // newChat is the place to begin a conversation; for programs the list of them.
 func (a *App) newChat(w http.ResponseWriter, r *http.Request) error {
@@ -145,6 +139,9 @@ func (a *App) messages(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := conversationJSON{summary: a.summary(c, a.o.Chat.Running()), System: c.System, Temperature: c.Temperature, Messages: []messageJSON{}}
 	for _, m := range messages {
+		if m.State == history.Interrupted && !a.o.Chat.Billed(r.Context(), m) {
+			m.Advice = strings.TrimSuffix(m.Advice, mayBeBilled) // said by the history, which knows no prices
+		}
 		out.Messages = append(out.Messages, messageOf(m, a.o.TraceLink))
 	}
 	if more {
@@ -178,7 +175,7 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 			if t.Answer != nil {
 				t.Earlier = slices.Insert(t.Earlier, 0, *t.Answer)
 			}
-			view := a.answer(m)
+			view := a.answer(ctx, m)
 			t.Answer = &view
 		}
 	}
@@ -188,6 +185,7 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 	first := a.firstRead(ctx, c, all[0].Turn)
 	for i := range all {
 		all[i].Forgotten = all[i].Turn == first
+		all[i].Unread = all[i].Last && !all[i].Running && first > all[i].Turn
 	}
 	return all
 }
@@ -200,18 +198,6 @@ func (a *App) firstRead(ctx context.Context, c history.Conversation, from int) i
 		return 0
 	}
 	return first
-}
-
-func (a *App) answer(m history.Message) answerView {
-	return answerView{Message: m, HTML: a.rendered.html(m), Trace: a.o.TraceLink(m.Trace), Rate: rate(m.Answer)}
-}
-
-// rate is tokens a second, as the server measured them or else as we did; 0 unknown.
-func rate(a provider.Answer) float64 {
-	if busy := a.Took - a.Load - a.FirstToken; a.Rate == 0 && busy > 0 && a.Usage.Written > 0 {
-		return float64(a.Usage.Written) / busy.Seconds()
-	}
-	return a.Rate
 }
 
 // turnHTML is one turn as it is now.

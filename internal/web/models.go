@@ -17,28 +17,63 @@ type offerView struct {
 }
 
 type choiceView struct {
-	provider.Model
+	chat.Model
+	Provider string
+	// Mark is why it may not answer, "" for nothing.
+	Mark   string
 	Chosen bool
 }
 
-// offers marks what is chosen. A chosen model that nobody lists is shown all the
-// same: nothing takes its place.
+// Value names provider and model as one choice.
+func (c choiceView) Value() string { return c.Provider + "/" + c.Name }
+
+// The marks of a choice that cannot be asked as it is.
+const (
+	markMissing      = "missing there"
+	markUnlisted     = "not listed"
+	markUnconfigured = "not configured"
+)
+
+// offers marks what is chosen, and what may not answer. A chosen model that nobody
+// lists is shown all the same, and so is one of a provider that is not configured any
+// more: nothing takes its place.
 func offers(all []chat.Offer, s history.Settings) []offerView {
 	var views []offerView
+	known := false
 	for _, o := range all {
 		v := offerView{Offer: o}
 		found := false
 		for _, m := range o.Models {
-			chosen := o.Provider == s.Provider && m.Name == s.Model
-			found = found || chosen
-			v.Choices = append(v.Choices, choiceView{m, chosen})
+			c := choiceView{Model: m, Provider: o.Provider, Chosen: o.Provider == s.Provider && m.Name == s.Model}
+			switch {
+			case m.Missing:
+				c.Mark = markMissing
+			case !o.Up && !o.Since.IsZero():
+				c.Mark = o.Word
+			}
+			found = found || c.Chosen
+			v.Choices = append(v.Choices, c)
 		}
-		if o.Provider == s.Provider && s.Model != "" && !found {
-			v.Choices = append([]choiceView{{provider.Model{Name: s.Model}, true}}, v.Choices...)
+		if o.Provider == s.Provider {
+			known = true
+			if s.Model != "" && !found {
+				mark := markUnlisted
+				if !o.Up {
+					mark = o.Word
+				}
+				v.Choices = append(v.Choices, unlisted(s, mark))
+			}
 		}
 		views = append(views, v)
 	}
+	if s.Provider != "" && s.Model != "" && !known {
+		views = append(views, offerView{Offer: chat.Offer{Provider: s.Provider, Word: markUnconfigured}, Choices: []choiceView{unlisted(s, markUnconfigured)}})
+	}
 	return views
+}
+
+func unlisted(s history.Settings, mark string) choiceView {
+	return choiceView{Model: chat.Model{Model: provider.Model{Name: s.Model}}, Provider: s.Provider, Mark: mark, Chosen: true}
 }
 
 // models lists what may be asked: the choices of the picker, or JSON.
@@ -81,11 +116,7 @@ func (a *App) showHosts(ctx context.Context) ([]byte, error) {
 		case !o.Up:
 			v.State, v.Reason = "down", o.Reason
 		}
-		for _, m := range o.Models {
-			if m.Loaded && o.Up {
-				v.Loaded = append(v.Loaded, m.Name)
-			}
-		}
+		v.Loaded = o.Loaded
 		views = append(views, v)
 	}
 	return a.pages.part("error", "hosts", views)

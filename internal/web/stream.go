@@ -299,12 +299,17 @@ func (t *talk) last(ctx context.Context) error {
 	return t.idle(ctx)
 }
 
-// tell adds an event about a turn; a page gets the turn as it is now with it.
+// tell adds an event about a turn; a page gets the turn as it is now with it, or hears
+// that the conversation was deleted.
 func (t *talk) tell(ctx context.Context, id uint64, name string, turn int, s spoken) error {
 	s.Turn = turn
 	if t.out.page {
 		html, err := t.a.turnHTML(ctx, t.id, turn)
-		if err != nil && !errors.Is(err, history.ErrUnknown) {
+		if errors.Is(err, history.ErrUnknown) {
+			name = "deleted"
+			html, err = t.a.pages.part("chat", "deleted", t.id)
+		}
+		if err != nil {
 			return err
 		}
 		s.HTML = string(html)

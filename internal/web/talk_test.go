@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/html"
+
 	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/chat"
 	"davidcockson.com/runner/internal/history"
@@ -125,9 +127,81 @@ func TestTheRateIsTheSameForPagesAndPrograms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPanel(t, newFakeJobs(t))
 			m := history.Message{Role: history.Assistant, Answer: row.answer}
-			if page, program := p.app.answer(m).Rate, messageOf(m, p.app.o.TraceLink).Rate; page != row.want || program != row.want {
+			if page, program := p.app.answer(t.Context(), m).Rate, messageOf(m, p.app.o.TraceLink).Rate; page != row.want || program != row.want {
 				t.Errorf("a page says %g, JSON %g, want %g", page, program, row.want)
 			}
 		})
+	}
+}
+
+func TestALineIsShownAlsoWhereNothingIsReadAnyMore(t *testing.T) {
+	answer := history.Message{State: history.Done, Text: strings.Repeat("answer ", 400)}
+	short := history.Message{State: history.Done, Text: "yes"}
+	for name, row := range map[string]struct {
+		answers []history.Message
+		turn    string // in which the line stands, "" for none
+		first   bool   // above the message
+	}{
+		"all is read":          {[]history.Message{short, short}, "", false},
+		"the last one is read": {[]history.Message{answer, short}, "turn-2", true},
+		"none is read":         {[]history.Message{answer, answer, answer, answer}, "turn-4", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := parse(t, withTalk(t, 512, row.answers...).do("GET", "/chat/c1/messages", "", "HX-Request", "true", "Accept", asPage).Body.String())
+			lines := d.all(func(n *html.Node) bool { return attr(n, "class") == "forgotten" })
+			if row.turn == "" {
+				if len(lines) > 0 {
+					t.Errorf("%d lines", len(lines))
+				}
+				return
+			}
+			if len(lines) != 1 || attr(lines[0].Parent, "id") != row.turn {
+				t.Fatalf("%d lines, want one in %s", len(lines), row.turn)
+			}
+			above := true
+			for n := lines[0].PrevSibling; n != nil; n = n.PrevSibling {
+				above = above && n.Data != "article"
+			}
+			if above != row.first {
+				t.Errorf("the line stands above the message: %t", above)
+			}
+		})
+	}
+}
+
+func TestTheFactsOfAnAnswer(t *testing.T) {
+	for name, row := range map[string]struct {
+		m    history.Message
+		want string
+		not  string
+	}{
+		"the load has its name":                  {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 19 * time.Millisecond, Load: 400 * time.Millisecond}}, "first token after 19 ms, model loaded in 400 ms", ""},
+		"without a load none is told":            {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 19 * time.Millisecond}}, "first token after 19 ms", "loaded"},
+		"a stopped answer tells what was read":   {history.Message{State: history.Stopped, Answer: provider.Answer{Usage: provider.Usage{Read: 7}}}, "7 tokens read", "written"},
+		"one that broke off tells all":           {history.Message{State: history.Failed, Answer: provider.Answer{Usage: provider.Usage{Read: 7, Written: 3}}}, "7 tokens read, 3 written", ""},
+		"what costs nothing was not billed":      {history.Message{State: history.Interrupted, Provider: "echo"}, "What was shown is kept.", "billed"},
+		"nothing is told where nothing is known": {history.Message{State: history.Stopped}, "Stopped here", "tokens"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := withTalk(t, 0)
+			html, err := p.app.pages.part("chat", "answer", p.app.answer(t.Context(), row.m))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(html), row.want) || row.not != "" && strings.Contains(string(html), row.not) {
+				t.Errorf("the answer is\n%s\nwant %q and not %q", html, row.want, row.not)
+			}
+		})
+	}
+}
+
+func TestAdviceDoesNotSpeakOfABillWhereNoneCanCome(t *testing.T) {
+	p := withTalk(t, 0, history.Message{State: history.Interrupted, Text: "half", Advice: "ask for the answer anew" + mayBeBilled})
+	var c struct {
+		Messages []struct{ Advice string }
+	}
+	p.json("/chat/c1", 200, &c)
+	if got := c.Messages[1].Advice; got != "ask for the answer anew" {
+		t.Errorf("the advice is %q", got)
 	}
 }

@@ -138,14 +138,8 @@ func (h *host) offers(model string, now time.Time) (ok, sure bool) {
 	if len(h.Models) > 0 {
 		return true, true
 	}
-	if slices.ContainsFunc(h.listed, func(m string) bool { return sameModel(m, model) }) {
+	if slices.ContainsFunc(h.listed, func(m string) bool { return provider.SameModel(m, model) }) {
 		return true, true
 	}
 	return false, now.Sub(h.listedAt) < listBelieved
-}
-
-// sameModel compares names as Ollama does: without regard to case, and ":latest"
-// is implied.
-func sameModel(a, b string) bool {
-	return strings.EqualFold(strings.TrimSuffix(a, ":latest"), strings.TrimSuffix(b, ":latest"))
 }

@@ -80,6 +80,8 @@
       const is = $(fold, fresh);
       if (is && old && $(fold, old)?.open) is.open = true;
     }
+    // The newest line between what the model still reads and the rest is the true one.
+    if (messages && $(".forgotten", fresh)) for (const line of $$(".forgotten", messages)) line.remove();
     keepingEnd(() => {
       if (old) old.replaceWith(fresh); else if (messages) { $(".empty", messages)?.remove(); messages.append(fresh); }
       for (const form of $$(".turn:not(:last-of-type) > form.again")) form.remove(); // only the last can be answered anew
@@ -120,6 +122,26 @@
   on("phase", (e) => { const data = parse(e); phase(turnOf(data.turn), data); });
   on("reset", (e) => { upsert(parse(e)); say("An answer is being written"); });
   on("idle", (e) => upsert(parse(e)));
+  // Somebody deleted the conversation on another page: nothing here goes on.
+  on("deleted", (e) => {
+    const made = document.createElement("template");
+    made.innerHTML = parse(e).html || "";
+    const fresh = made.content.firstElementChild;
+    if (!fresh || !messages) return;
+    for (const turn of $$("[data-running]")) {
+      turn.removeAttribute("data-running");
+      $("[aria-busy]", turn)?.removeAttribute("aria-busy");
+      $("[data-phase]", turn)?.remove();
+    }
+    for (const form of $$("form.again", messages)) form.remove();
+    for (const button of $$("button", composer)) button.disabled = true; // the draft stays, to be copied
+    keepingEnd(() => {
+      messages.append(fresh);
+      htmx.process(fresh);
+      settle(fresh);
+    });
+    say("The conversation is deleted");
+  });
   on("end", (e) => {
     const data = parse(e);
     upsert(data);
@@ -144,7 +166,7 @@
     const status = e.detail?.status;
     // An expired session of Cloudflare Access answers with a redirect to another
     // site, which fetch may not follow: the page asks whether we are still let in.
-    if (status === 401 || status === 403) return signedOut();
+    if (out || status === 401 || status === 403) return signedOut();
     tell("The connection is lost. Trying again…");
     fetch("/models", { headers: { Accept: "application/json" }, redirect: "manual" })
       .then((r) => { if (r.type === "opaqueredirect" || r.status === 401 || r.status === 403) signedOut(); })
@@ -157,17 +179,22 @@
     tell("");
   });
   // hx-sse connects again by itself once it was connected; the first time it does not.
-  const connect = (source) => setTimeout(() => {
+  const open = (source) => {
     if (source.isConnected && !source._htmx?.sse) htmx.ajax("GET", source.getAttribute("hx-sse:connect"), { source });
-  }, 2000);
+  };
+  const connect = (source) => setTimeout(() => { if (!out) open(source); }, 2000);
   // A stream says something each 15 s. One that is silent for longer than data-silence,
   // in seconds, is dead without an end, as after a change of networks, or was set aside
   // while the page was hidden and never taken up: it is cut, so that hx-sse connects again.
   const stream = $("#stream");
+  // Who is signed out is not asked for again and again, but once whenever the page is
+  // looked at anew: it may have been signed in beside it.
+  on("htmx:sse:before:connection", (e) => { if (out && e.detail?.connection?.attempt > 0) e.preventDefault(); });
+  on("visibilitychange", () => { if (out && stream && !document.hidden) open(stream); });
   let heard = Date.now();
   for (const name of ["htmx:sse:after:connection", "htmx:sse:after:message", "htmx:sse:error"]) on(name, () => { heard = Date.now(); });
   setInterval(() => {
-    if (!stream || document.hidden || Date.now() - heard < stream.dataset.silence * 1000) return;
+    if (!stream || out || document.hidden || Date.now() - heard < stream.dataset.silence * 1000) return;
     heard = Date.now();
     document.dispatchEvent(new Event("visibilitychange"));
     stream._htmx?.sse?.reader?.cancel();
@@ -195,7 +222,7 @@
     const form = formOf(e);
     const status = ctx?.response?.status;
     if (!status) return;
-    if (status === 401) return signedOut();
+    if (status === 401 || (status === 403 && ctx.sourceElement?.id === "stream")) return signedOut();
     if (ctx.sourceElement?.id === "stream") { tell("The connection is lost. Trying again…"); return connect(ctx.sourceElement); }
     if (status < 400) {
       for (const beside of form ? $$("[data-error-for]", form) : []) beside.hidden = true;
@@ -240,7 +267,7 @@
     text.addEventListener("keydown", (e) => {
       if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
         e.preventDefault();
-        if (text.value.trim() && !running()) $(".send", composer).click();
+        if (text.value.trim() && !running()) $(".send", composer).click(); // nothing while it is disabled
       }
     });
     document.addEventListener("keydown", (e) => {
@@ -249,9 +276,20 @@
     });
     // The model that was chosen last is chosen for a new conversation.
     const remembered = () => { try { return localStorage.getItem("runner:choice"); } catch { return null; } };
-    let chosen = chat.dataset.new === undefined ? choice.value : remembered() || choice.value;
+    // Without one, and in a conversation, what the server says holds. A choice that is in
+    // no list stays, marked so: no other may take its place unseen.
+    let chosen = (chat.dataset.new !== undefined && remembered()) || "";
     const choose = () => {
-      if ([...choice.options].some((o) => o.value === chosen && !o.disabled)) choice.value = chosen;
+      if (!chosen) return;
+      let option = [...choice.options].find((o) => o.value === chosen || (chosen.endsWith("/") && o.value.startsWith(chosen)));
+      if (!option) {
+        const [, name, model] = chosen.match(/^([^/]*)\/(.*)$/) || [];
+        if (!name) return;
+        const group = $$("optgroup", choice).find((g) => $(`option[value^="${CSS.escape(name)}/"]`, g));
+        option = new Option([model || "no model is known", name, group ? group.dataset.mark || "not listed" : "not configured"].join(" · "), chosen);
+        (group || choice).append(option);
+      }
+      option.selected = true;
     };
     choose();
     choice.addEventListener("change", () => {
