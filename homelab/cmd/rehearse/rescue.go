@@ -41,6 +41,10 @@ func (w *world) volume(ctx context.Context, name string) (string, error) {
 // backUp puts something into each store whose stand-in keeps nothing there, and backs up as
 // the timer does. Uptime Kuma's stand-in takes the push of a monitor that kuma-sync made.
 func (w *world) backUp(ctx context.Context) (string, error) {
+	// Its stand-in forgot them when a fault stopped it; a deployment sets them anew.
+	if _, err := w.playbook(ctx, "site.yml", "--limit", "prod-services", "--tags", "prod-services"); err != nil {
+		return "", err
+	}
 	for _, name := range []string{"uptime-kuma-data", "portainer-data", "langfuse-s3", "langfuse-clickhouse"} {
 		folder, err := w.volume(ctx, name)
 		if err != nil {
