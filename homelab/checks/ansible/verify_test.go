@@ -151,3 +151,19 @@ func TestVerifyTellsCausesApart(t *testing.T) {
 		t.Log(o.text, text)
 	}
 }
+
+// A runner that is away is a finding like others, and takes nothing else with it.
+func TestVerifyOfARunnerThatIsAway(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.made(t)
+	newWorld(t, l, 3)
+	l.settings["verify_parts"] = []string{"containers", "runner"}
+	o := l.play(t, "verify.yml", "--limit", "vps")
+	text := l.evidence(t, o)
+	for _, want := range []string{"runner is healthy | pass |", "runner says that it is well | fail |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the evidence has no %q:\n%s", want, text)
+		}
+	}
+}
