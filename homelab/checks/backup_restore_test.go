@@ -50,14 +50,14 @@ func TestEachItemComesBack(t *testing.T) {
 	v.write("volumes/traces/_data/store/part", "torn\n")
 	restore("traces")
 	v.has("volumes/traces/_data/store/part", "spans\n")
-	v.has(v.one("backup/replaced/traces-*/store/part"), "torn\n")
+	v.has(v.one("volumes/traces/_data.replaced-*/store/part"), "torn\n")
 
 	v.write("volumes/kuma/_data/kuma.db", "torn\n")
 	v.write("volumes/kuma/_data/.new", "new\n")
 	restore("kuma")
 	v.has("volumes/kuma/_data/kuma.db", "monitors\n")
 	v.has("volumes/kuma/_data/.new", "")
-	v.has(v.one("backup/replaced/kuma-*/.new"), "new\n")
+	v.has(v.one("volumes/kuma/_data.replaced-*/.new"), "new\n")
 
 	v.remove("volumes/sync/_data/config")
 	restore("sync")
@@ -76,7 +76,90 @@ func TestEachItemComesBack(t *testing.T) {
 	restore("keys")
 	v.has("keys/tls/cert.pem", "certificate\n")
 	v.has("keys/tls/other.pem", "stays\n")
-	v.has(v.one("backup/replaced/keys-*/tls/cert.pem"), "another\n")
+	v.has(v.one("keys.replaced-*/tls/cert.pem"), "another\n")
+	v.remove("keys")
+	restore("keys")
+	v.has("keys/ca/ca.pem", "authority\n")
+	if left, err := filepath.Glob(v.path("*/*/_data.restoring-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+// A folder that was lost has the rights that it had, or its service could not read it.
+func TestALostFolderComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	v := newVessel(t)
+	if err := os.Chmod(v.path("volumes/sync/_data/config"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v.run(true, "homelab-backup", "init")
+	v.run(true, "homelab-backup", "item", "sync")
+	v.remove("volumes/sync/_data/config")
+	v.run(true, "homelab-restore", "restore", "sync")
+	if info, err := os.Stat(v.path("volumes/sync/_data/config")); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Where a restore does not come to its end, what was there is in its place, and runs.
+func TestARestoreThatEndsBadlyPutsBackWhatWasThere(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name, item  string
+		fault       string // a file of the fake
+		verb        string
+		said        string
+		file, words string // what was there before
+	}{
+		{"a volume whose service does not start", "kuma", "down/kuma", "restore", "what was there is put back", "volumes/kuma/_data/kuma.db", "now\n"},
+		{"a volume whose service does not stop", "kuma", "stuck/kuma", "restore", "kuma are started again", "volumes/kuma/_data/kuma.db", "now\n"},
+		{"ClickHouse refuses its backup", "traces", "refused/traces", "restore", "ClickHouse restored nothing", "volumes/traces/_data/store/part", "now\n"},
+		{"ClickHouse does not start", "traces", "down/traces", "restore", "what was there is put back", "volumes/traces/_data/store/part", "now\n"},
+		{"a database server that does not start", "db", "down/db", "restore", "-e anew=true", "databases/db/data", "now\n"},
+		{"a database server that does not start with new files either", "db", "down/db", "anew", "what was there is put back", "volumes/db/_data/PG_VERSION", "now\n"},
+		{"a dump that is refused", "db", "refused/db", "restore", "nothing was changed", "databases/db/data", "now\n"},
+		{"a file whose service cannot be stopped", "sync", "stuck/sync", "restore", "sync are started again", "volumes/sync/_data/config/key.pem", "now\n"},
+	}
+	base := newVessel(t)
+	base.run(true, "homelab-backup", "init")
+	for _, item := range []string{"kuma", "traces", "db", "sync"} {
+		base.run(true, "homelab-backup", "item", item)
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			v := newVessel(t)
+			if err := os.CopyFS(v.path("repository"), os.DirFS(base.path("repository"))); err != nil {
+				t.Fatal(err)
+			}
+			v.write(row.file, row.words)
+			v.write(row.fault, "")
+			v.said(v.run(false, "homelab-restore", row.verb, row.item), row.said)
+			v.has(row.file, row.words)
+			for _, service := range []string{"db", "traces", "kuma", "sync", "web"} {
+				if _, err := os.Stat(v.path("running/" + service)); err != nil && row.fault != "down/db" {
+					t.Errorf("%s does not run: %v", service, err)
+				}
+			}
+			for _, pattern := range []string{"volumes/*/_data.restoring-*", "volumes/*/_data.replaced-*[0-9]"} {
+				if left, err := filepath.Glob(v.path(pattern)); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %q, %v", left, err)
+				}
+			}
+		})
+	}
+}
+
+// New files are given where that is asked for, and the old ones are kept.
+func TestADatabaseServerGetsNewFiles(t *testing.T) {
+	t.Parallel()
+	v := newVessel(t)
+	v.run(true, "homelab-backup", "init")
+	v.run(true, "homelab-backup", "item", "db")
+	v.write("databases/db/data", "torn\n")
+	v.run(true, "homelab-restore", "anew", "db")
+	v.has("databases/db/data", "a row\nend of dump\n")
+	v.has(v.one("volumes/db/_data.replaced-*/PG_VERSION"), "18\n")
+	v.said(v.run(false, "homelab-restore", "anew", "kuma"), "only a database server")
 }
 
 func TestTheVaultComesBackFileByFile(t *testing.T) {
@@ -114,7 +197,7 @@ func TestARestoreThatCannotBeLeavesThingsAsTheyAre(t *testing.T) {
 	v.write("databases/db/data", "now\n")
 
 	v.write("refused/db", "")
-	v.said(v.run(false, "homelab-restore", "restore", "db"), "what was there is in its place again", "web are started again")
+	v.said(v.run(false, "homelab-restore", "restore", "db"), "nothing was changed")
 	v.has("databases/db/data", "now\n")
 	if _, err := os.Stat(v.path("running/web")); err != nil {
 		t.Error(err)

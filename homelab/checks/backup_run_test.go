@@ -40,7 +40,7 @@ func newVessel(t *testing.T) *vessel {
 	v := &vessel{t, t.TempDir()}
 	for name, text := range map[string]string{
 		"backup/plan": strings.ReplaceAll(backupPlan, "LAB", v.dir), "backup/repository": v.dir + "/repository\n", "backup/password": "a\n",
-		"backup/environment": "BACKUP_HOST=prod\n", "backup/push": "url = \"http://127.0.0.1:1/api/push/token-of-the-file\"\n",
+		"backup/environment": "BACKUP_HOST=prod\nBACKUP_WAIT=0\n", "backup/push": "url = \"http://127.0.0.1:1/api/push/token-of-the-file\"\n",
 		"databases/db/data": "a row\nend of dump\n", "volumes/db/_data/PG_VERSION": "18\n",
 		"volumes/traces/_data/store/part": "spans\n", "volumes/kuma/_data/kuma.db": "monitors\n", "volumes/kuma/_data/secret.ini": "x\n",
 		"volumes/sync/_data/config/key.pem": "key\n", "volumes/sync/_data/index/big": "index\n",
@@ -231,6 +231,11 @@ func TestWhatGoesWrongAroundABackup(t *testing.T) {
 			locked = exec.CommandContext(t.Context(), "flock", "--nonblock", v.path("backup/lock"), "true").Run() != nil
 		}
 		v.said(v.run(false, "homelab-backup"), "another one runs")
+		v.write("paused/kuma", "")
+		v.said(v.run(true, "homelab-backup", "thaw"), "another one runs")
+		if _, err := os.Stat(v.path("paused/kuma")); err != nil {
+			t.Errorf("what the other one had paused goes on: %v", err)
+		}
 		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
