@@ -55,6 +55,7 @@ func TestVerifyWhereEverythingHolds(t *testing.T) {
 		`\| 6 \| .*a browser shows it, .* \| not tried \|`,
 		`\| prod-services \| /volumes/prod-services_data \| there is room on the disk of /volumes/prod-services_data \| pass \| 40% full, 9000 MiB left \|`,
 		`runner says that its langfuse is well \| pass \| ok: it says 401 \|`, `runner says that its discord is well \| not tried \| not configured \|`,
+		`the vault has all that Prod-Services has \| pass \| idle, 0 files to come \|`,
 		`SearXNG is closed on the LAN address \| pass \| refused \|`,
 		`SearXNG is closed on the public address \| not tried \| homelab_public_ip is not set \|`,
 		`SearXNG listens on its Tailscale address alone \| pass \|`,
@@ -139,7 +140,7 @@ func TestVerifyTellsCausesApart(t *testing.T) {
 		"| 1 | All Prod-Services containers healthy (Plex, Gitea, Syncthing, Langfuse stack, nginx, SearXNG) | not tried | the host that would tell it was not reached |",
 		"- not reached: ", "the vault is synced with Prod-Services over the tailnet | fail |",
 		"a trace posted to Langfuse is read back | fail | the post: ",
-		"a chat's answer streams | fail |",
+		"a chat's answer streams | fail |", "the vault has all that Prod-Services has | fail |",
 		"there is room on the disk of /volumes/contabo_data | fail | 97% full, 9000 MiB left |",
 		"runner says that its langfuse is well | fail | wrong key: it says 401 |", "wrong key: it says 401. mend the key",
 	} {
@@ -158,10 +159,15 @@ func TestVerifyOfARunnerThatIsAway(t *testing.T) {
 	l := newLab(t)
 	l.made(t)
 	newWorld(t, l, 3)
-	l.settings["verify_parts"] = []string{"containers", "runner"}
+	l.settings["verify_parts"] = []string{"containers", "runer"}
+	if o := l.play(t, "verify.yml", "--limit", "vps"); o.err == nil || !strings.Contains(o.text, "verify_parts has runer, and there are containers, ") {
+		t.Errorf("a part that there is not: %s", o.text)
+	}
+	l.write(t, "docker/no-volumes", "")
+	l.settings["verify_parts"] = []string{"containers", "disks", "runner"}
 	o := l.play(t, "verify.yml", "--limit", "vps")
 	text := l.evidence(t, o)
-	for _, want := range []string{"runner is healthy | pass |", "runner says that it is well | fail |"} {
+	for _, want := range []string{"runner is healthy | pass |", "runner says that it is well | fail |", "the volumes of contabo | fail | no such volume"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the evidence has no %q:\n%s", want, text)
 		}

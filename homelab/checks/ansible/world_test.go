@@ -132,6 +132,7 @@ func (w *world) handler(l *lab, service string, port int) http.Handler {
 		mux.Handle("/api/datasources/uid/prometheus/health", answer(200, `{"status": "OK", "message": "Successfully queried"}`))
 	case service == "syncthing" && port == 8384:
 		mux.Handle("/rest/system/connections", answer(200, `{"connections": {"ID": {"connected": true, "address": "`+w.prod+`:22000"}}}`))
+		mux.Handle("/rest/db/status", answer(200, `{"state": "idle", "needTotalItems": 0, "pullErrors": 0}`))
 	case service == "langfuse-web":
 		mux.HandleFunc("POST /api/public/otel/v1/traces", w.takeTrace)
 		mux.HandleFunc("GET /api/public/v2/observations", w.observations)

@@ -40,7 +40,7 @@ func (w *world) allFaults() []fault {
 			"real engine and boot script; the address is taken away", w.tailnetGone, w.tailnetBack},
 		{"a killed container", "gitea-db is healthy", []string{"exited"}, []string{"containers"}, "real PostgreSQL",
 			run("docker kill prod-services-gitea-db-1"), boot},
-		{"a full disk", "there is room on the disk of", []string{"100% full"}, []string{"disks"}, "real PostgreSQL on a disk of its own",
+		{"a full disk", "prod-services_gitea-db", []string{"100% full"}, []string{"disks"}, "real PostgreSQL on a disk of its own",
 			w.fillDisk, w.emptyDisk},
 		{"a wrong secret", "runner says that its langfuse is well", []string{"wrong key"}, []string{"runner"},
 			"real runner and roles, Langfuse " + standin, w.wrongSecret, w.rightSecret},
@@ -107,8 +107,15 @@ func (w *world) tailnetBack(ctx context.Context) (string, error) {
 	if err := w.doAll(ctx, "ip address add "+prodIP+"/24 dev tailnet", "ip route replace 100.64.0.0/24 dev tailnet src "+prodIP); err != nil {
 		return "", err
 	}
-	if err := <-w.booting; err != nil {
-		return "", fmt.Errorf("the script that waited for the address: %w", err)
+	if w.booting != nil { // it was started
+		select {
+		case err := <-w.booting:
+			if err != nil {
+				return "", fmt.Errorf("the script that waited for the address: %w", err)
+			}
+		case <-ctx.Done():
+			return "", fmt.Errorf("wait for the boot script: %w", ctx.Err())
+		}
 	}
 	if err := w.doAll(ctx, w.compose("prod-services", "up --detach --wait")); err != nil {
 		return "", err
@@ -121,7 +128,7 @@ const small = "/rehearsal/small"
 
 // fillDisk gives the database a disk of its own with little room, and fills it.
 func (w *world) fillDisk(ctx context.Context) (string, error) {
-	volume, err := w.do(ctx, "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "prod-services_gitea-db")
+	volume, err := w.volume(ctx, "gitea-db")
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +155,7 @@ func (w *world) emptyDisk(ctx context.Context) (string, error) {
 	if _, err := w.sql(ctx, "gitea", "CREATE TABLE rehearsal AS SELECT 1; DROP TABLE rehearsal"); err != nil {
 		return "", err
 	}
-	volume, err := w.do(ctx, "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "prod-services_gitea-db")
+	volume, err := w.volume(ctx, "gitea-db")
 	if err != nil {
 		return "", err
 	}

@@ -211,14 +211,13 @@ func (w *world) unit(ctx context.Context) {
 		}
 	}
 	// It outlives the deployment, and ends with the world.
-	cmd := exec.Command("nsenter", "--net=/run/netns/contabo", "setpriv", "--reuid=vault", "--regid=vault", "--init-groups", "sh", "-ac",
-		". "+env+"; exec syncthing serve --no-browser --no-restart --logflags=0 --home="+home)
+	cmd := exec.Command("nsenter", "--net=/run/netns/contabo", "setpriv", "--reuid=vault", "--regid=vault", "--init-groups",
+		"syncthing", "serve", "--no-browser", "--no-restart", "--logflags=0", "--home="+home)
 	cmd.Env = append(w.environment, "HOME=/home/vault")
 	text, err := os.ReadFile(env)
 	if err != nil {
 		return
 	}
-	cmd.Args[len(cmd.Args)-1] = "exec syncthing serve --no-browser --no-restart --logflags=0 --home=" + home
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			cmd.Env = append(cmd.Env, line)
@@ -238,6 +237,9 @@ func (w *world) again(ctx context.Context) (string, error) {
 		return "", err
 	}
 	hosts, ok, changed, _ := rehearsal.Recap(text)
+	if hosts != 3 {
+		return "", fmt.Errorf("the deployment came to %d hosts of 3", hosts)
+	}
 	if changed > 0 {
 		return "", fmt.Errorf("%d of %d tasks changed something: %s", changed, ok, changes(text))
 	}
@@ -283,6 +285,17 @@ func (w *world) healthy(ctx context.Context) (string, error) {
 	}
 	if len(sick) > 0 {
 		return "", errors.New(strings.Join(sick, ", "))
+	}
+	wanted := 0
+	for _, stack := range stacks {
+		services, err := w.do(ctx, "docker", "compose", "--project-directory", folderOf(stack), "config", "--services")
+		if err != nil {
+			return "", err
+		}
+		wanted += len(strings.Fields(services))
+	}
+	if healthy != wanted {
+		return "", fmt.Errorf("%d containers are healthy, of %d services", healthy, wanted)
 	}
 	return fmt.Sprintf("%d healthy: %d real, %d %ss", healthy, real, healthy-real, standin), nil
 }

@@ -37,9 +37,7 @@ func (w *world) verify(ctx context.Context, parts ...string) ([]rehearsal.Findin
 	return found, nil
 }
 
-// verifyAll wants everything to hold.
-func (w *world) verifyAll(ctx context.Context) (string, error) { return w.verifyGreen(ctx) }
-
+// verifyGreen wants everything to hold; without parts, all of it.
 func (w *world) verifyGreen(ctx context.Context, parts ...string) (string, error) {
 	found, err := w.verify(ctx, parts...)
 	if err != nil {
@@ -47,6 +45,9 @@ func (w *world) verifyGreen(ctx context.Context, parts ...string) (string, error
 	}
 	if rehearsal.Count(found, "fail") > 0 {
 		return "", errors.New(failures(found))
+	}
+	if rehearsal.Count(found, "pass") == 0 {
+		return "", errors.New("the verification found nothing that holds")
 	}
 	return fmt.Sprintf("%d findings hold", rehearsal.Count(found, "pass")), nil
 }

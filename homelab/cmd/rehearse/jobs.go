@@ -25,7 +25,7 @@ func until(ctx context.Context, what string, look func() (bool, error)) error {
 			return nil
 		}
 		if time.Since(began) > patience {
-			return fmt.Errorf("%s: not within %s: %w", what, patience, err)
+			return errors.Join(fmt.Errorf("%s: not within %s", what, patience), err)
 		}
 		select {
 		case <-ctx.Done():
@@ -69,6 +69,9 @@ func (w *world) aJob(ctx context.Context) (string, error) {
 		var err error
 		if found, err = outputs("[[_completed/Rehearsal"); err != nil || len(found) == 0 {
 			return false, err
+		}
+		if text, err := os.ReadFile(found[0]); w.provider == "echo" && (err != nil || !strings.Contains(string(text), words)) {
+			return false, errors.Join(err, errors.New("the output has not the answer"))
 		}
 		_, err = os.Stat(filepath.Join(prodVault, "_completed", name))
 		return err == nil, err
@@ -204,6 +207,10 @@ func (w *world) aChat(ctx context.Context) (string, error) {
 	}
 	if len(all) != 2 || all[1].State != "done" || pieces < 2 {
 		return "", fmt.Errorf("%d pieces came, and the history has %+v", pieces, all)
+	}
+	// The slow echo takes some seconds, so words that were held back on the way came at once.
+	if w.provider == "echo" && last-first < time.Second {
+		return "", fmt.Errorf("the words were held back: the first came after %s, the last after %s", first, last)
 	}
 	return fmt.Sprintf("%s's %s: %d pieces, the first after %.1f s, the last after %.1f s", w.provider, model, pieces, first.Seconds(), last.Seconds()), nil
 }

@@ -55,7 +55,7 @@ func main() {
 	stop()
 	switch {
 	case errors.Is(err, errNotRehearsed):
-		fmt.Println(err)
+		fmt.Println(oneLine(err))
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "rehearse:", err)
 		os.Exit(1)
@@ -146,6 +146,7 @@ func findTree() (string, error) {
 
 // cleanLast removes what an earlier run left. One that still runs is left alone.
 func cleanLast() error {
+	dropPolicy()
 	state, found, err := rehearsal.Load(record)
 	if err != nil || !found {
 		return err
@@ -167,7 +168,8 @@ func cleanLast() error {
 func consent() error {
 	fmt.Println("A rehearsal starts a Docker engine and addresses of 100.64.0.0/24 in namespaces of its own.")
 	if missing := missingPackages(); len(missing) > 0 {
-		fmt.Println("It installs by apt-get, and leaves there:", strings.Join(missing, " "))
+		fmt.Println("It runs apt-get update, installs and leaves there:", strings.Join(missing, " "))
+		fmt.Println("It starts none of their services; the next boot may.")
 	}
 	if os.Getenv("CI") == "true" {
 		return nil
@@ -196,7 +198,11 @@ func missingPackages() (missing []string) {
 	return missing
 }
 
-// install adds the packages that are missing. Docker's is kept from starting its service.
+// policy is Debian's word on whether a package may start its services (invoke-rc.d(8)).
+const policy, refusal = "/usr/sbin/policy-rc.d", "#!/bin/sh\n# homelab-rehearsal: nothing is started\nexit 101\n"
+
+// install adds the packages that are missing, and starts nothing of them. A policy that the
+// machine has already stays.
 func install(ctx context.Context) error {
 	missing := missingPackages()
 	if len(missing) == 0 {
@@ -205,14 +211,29 @@ func install(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("%w: %s missing, and no apt-get", errNotRehearsed, strings.Join(missing, ", "))
 	}
+	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(policy, []byte(refusal), 0o755); err != nil {
+			return err
+		}
+		defer dropPolicy()
+	}
 	for _, arguments := range [][]string{{"update", "-q"}, append([]string{"install", "-qq", "--yes", "--no-install-recommends"}, missing...)} {
 		cmd := exec.CommandContext(ctx, "apt-get", arguments...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: apt-get %s: %v: %s", errNotRehearsed, arguments[0], err, tail(string(out), 2))
 		}
 	}
 	return nil
+}
+
+// dropPolicy removes our own policy, also that of a run that was killed.
+func dropPolicy() {
+	if text, err := os.ReadFile(policy); err == nil && string(text) == refusal {
+		if err := os.Remove(policy); err != nil {
+			fmt.Println("left behind, so that packages start no service:", err)
+		}
+	}
 }
 
 func cleanRow(state rehearsal.State, err error, took time.Duration) rehearsal.Row {
@@ -250,6 +271,9 @@ func (r *run) all(ctx context.Context) error {
 	probe, cancel := context.WithTimeout(ctx, 30*time.Second)
 	err := r.world(probe, "probe")
 	cancel()
+	if ctx.Err() != nil {
+		return fmt.Errorf("cut short: %w", ctx.Err())
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotRehearsed, r.reason(err))
 	}
@@ -287,6 +311,9 @@ func (r *run) world(ctx context.Context, what string) error {
 	}
 	return nil
 }
+
+// oneLine is an error in one line, since the last line of a run is its word.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", " / ") }
 
 // tail is the last lines of a text, in one line.
 func tail(text string, lines int) string {

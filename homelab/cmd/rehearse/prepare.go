@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,6 +23,9 @@ func (r *run) prepare(ctx context.Context) error {
 	row := rehearsal.Row{Step: "fetch and build", Result: "pass", Evidence: evidence, Took: time.Since(began), Real: "real"}
 	if err != nil {
 		row.Result, row.Evidence = "FAIL", err.Error()
+		if errors.Is(err, errNotRehearsed) {
+			row.Result = "not tried"
+		}
 	}
 	text, marshalErr := json.Marshal(append(r.rows(), row))
 	if marshalErr != nil {

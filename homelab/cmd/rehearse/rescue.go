@@ -9,12 +9,15 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"davidcockson.com/runner/homelab/internal/rehearsal"
 )
 
-// rescues are the backup, what is lost after it, and how it comes back. They go on from one
-// another, so the first that fails ends them.
+// rescues are the backup, what is lost after it, and how it comes back. Without the backup
+// the others are not tried.
 func (w *world) rescues(ctx context.Context) error {
-	for _, s := range []struct {
+	var failed error
+	for i, s := range []struct {
 		name, real string
 		do         func(context.Context) (string, error)
 	}{
@@ -24,11 +27,19 @@ func (w *world) rescues(ctx context.Context) error {
 		{"restored: an emptied state folder of runner", "real runner and Syncthing pair", w.emptyState},
 		{"restored: Uptime Kuma's data", "real restore, Uptime Kuma " + standin, w.loseVolume},
 	} {
-		if err := w.step(ctx, s.name, s.real, s.do); err != nil {
-			return err
+		if failed != nil {
+			w.rows = append(w.rows, rehearsal.Row{Step: s.name, Result: "not tried", Evidence: "there is no backup", Real: s.real})
+			continue
+		}
+		err := w.step(ctx, s.name, s.real, s.do)
+		if i == 0 {
+			failed = err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
-	return nil
+	return failed
 }
 
 // kept is a file that is put into volumes and into the vault before the backup.
@@ -162,7 +173,7 @@ func (w *world) loseVolume(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if there, err := same(filepath.Join(folder, "kept"), keptWords); err != nil || !there {
-		return "", fmt.Errorf("the file did not come back: %w", err)
+		return "", errors.Join(errors.New("the file did not come back"), err)
 	}
 	return seen, nil
 }
@@ -205,10 +216,10 @@ func (w *world) emptyState(ctx context.Context) (string, error) {
 	}
 	found, err := outputs(words)
 	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("the job has %d outputs: %w", len(found), err)
+		return "", errors.Join(fmt.Errorf("the job has %d outputs", len(found)), err)
 	}
-	if _, err := w.inRunner(ctx, "list", "--state", "active"); err != nil {
-		return "", err
+	if active, err := w.inRunner(ctx, "list", "--json", "--state", "active"); err != nil || strings.Contains(active, name) {
+		return "", errors.Join(fmt.Errorf("what runs after the restore: %s", active), err)
 	}
 	reason := reasonOf.FindStringSubmatch(list)
 	if reason == nil {
@@ -251,7 +262,7 @@ func (w *world) upgrades(ctx context.Context) error {
 		}
 		text, err := w.playbook(ctx, "upgrade.yml", "-e", "service=searxng", "-e", "tag=1.1.2")
 		if err == nil || !strings.Contains(text, "this version does not start") || !strings.Contains(text, "runs again and is healthy") {
-			return "", fmt.Errorf("upgrade.yml did not fail as it should: %w: %s", err, tail(text, 6))
+			return "", errors.Join(fmt.Errorf("upgrade.yml did not fail as it should: %s", tail(text, 6)), err)
 		}
 		seen, err := w.runs(ctx, searxng, before)
 		return "it says why, and the version before is back: " + seen, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,12 @@ func TestTailIsOneLine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if got := tail("a", 5); got != "a" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestALastLineIsOneLine(t *testing.T) {
+	if got := oneLine(errors.Join(errors.New("NOT REHEARSED: killed"), errors.New("too late"))); got != "NOT REHEARSED: killed / too late" {
 		t.Errorf("%q", got)
 	}
 }

@@ -123,10 +123,22 @@ func (w *world) enter() error {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
-	// Where the tree or Go's folders are not on the root's own disk they are not in the
-	// layer below.
-	for _, folder := range []string{w.tree + "/..", goPath(), goCache(), goRoot()} {
-		if err := bindForeign(root, filepath.Clean(folder)); err != nil {
+	// Where the tree or Go's folders are not on the root's own disk they are not in the layer
+	// below. What is written to the tree stays in memory there too; Go may fill its own.
+	if err := showForeign(root, filepath.Clean(w.tree+"/.."), func(folder, at string) error {
+		for _, name := range []string{"/tree", "/tree-work"} {
+			if err := os.MkdirAll(layers+name, 0o755); err != nil {
+				return err
+			}
+		}
+		return syscall.Mount("overlay", at, "overlay", 0, "lowerdir="+folder+",upperdir="+layers+"/tree,workdir="+layers+"/tree-work")
+	}); err != nil {
+		return err
+	}
+	for _, folder := range []string{goPath(), goCache(), goRoot()} {
+		if err := showForeign(root, filepath.Clean(folder), func(folder, at string) error {
+			return syscall.Mount(folder, at, "", syscall.MS_BIND|syscall.MS_REC, "")
+		}); err != nil {
 			return err
 		}
 	}
@@ -181,7 +193,8 @@ func (w *world) setUp() error {
 	return nil
 }
 
-func bindForeign(root, folder string) error {
+// showForeign mounts a folder that is on another disk than the root.
+func showForeign(root, folder string, mount func(folder, at string) error) error {
 	var here, there syscall.Stat_t
 	if err := syscall.Stat("/", &here); err != nil {
 		return err
@@ -192,7 +205,7 @@ func bindForeign(root, folder string) error {
 	if err := os.MkdirAll(root+folder, 0o755); err != nil {
 		return err
 	}
-	if err := syscall.Mount(folder, root+folder, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+	if err := mount(folder, root+folder); err != nil {
 		return fmt.Errorf("show %s to the world: %w", folder, err)
 	}
 	return nil
