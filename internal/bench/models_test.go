@@ -63,12 +63,13 @@ func runProxy(target string) error {
 // nanoseconds after one another.
 type models struct {
 	*httptest.Server
-	sent  atomic.Int64 // tokens
-	begun atomic.Int64 // answers whose first token was sent
+	sent  atomic.Int64  // tokens
+	begun chan struct{} // has one for each of the first answers whose first token was sent
 }
 
-func newModels(b *testing.B) *models {
-	m := new(models)
+// newModels starts one that tells of so many answers that they have begun.
+func newModels(b *testing.B, answers int) *models {
+	m := &models{begun: make(chan struct{}, answers)}
 	m.Server = httptest.NewServer(m)
 	b.Cleanup(func() { m.CloseClientConnections(); m.Close() })
 	return m
@@ -141,7 +142,10 @@ func (m *models) answer(w http.ResponseWriter, r *http.Request, p protocol) {
 		}
 		m.sent.Add(1)
 		if i == 0 {
-			m.begun.Add(1)
+			select {
+			case m.begun <- struct{}{}:
+			default: // nobody asked for more
+			}
 		}
 	}
 	io.WriteString(w, p.ended)

@@ -139,7 +139,7 @@ func startProxy(b *testing.B, target string) (*process, string) {
 // firstToken compares how long the first piece of an answer is on its way.
 func firstToken(b *testing.B, t *table, w *worlds) {
 	const rounds, turns = 30, 10
-	models, p := newModels(b), protocols()[0]
+	models, p := newModels(b, 0), protocols()[0]
 	r := startRoom(b, w.binary(), roomWorld(b, p, models.URL, 4))
 	defer r.stop(b)
 	bareProcess, proxy := startProxy(b, models.URL)
@@ -340,7 +340,7 @@ type run struct {
 }
 
 func newRun(b *testing.B, streams, perSecond int, length time.Duration) *run {
-	return &run{b, streams, perSecond, length, newModels(b)}
+	return &run{b, streams, perSecond, length, newModels(b, streams)}
 }
 
 // prompt asks the model server for more tokens than the run takes.
@@ -365,6 +365,7 @@ func (r *run) measure(p *process, open func(ctx context.Context, i int) (io.Read
 			opened.Done()
 			if err != nil {
 				b.Error(err)
+				r.models.begun <- struct{}{} // nobody waits for it
 				return
 			}
 			defer body.Close()
@@ -372,8 +373,12 @@ func (r *run) measure(p *process, open func(ctx context.Context, i int) (io.Read
 		})
 	}
 	opened.Wait()
-	for r.models.begun.Load() < int64(r.streams) && !b.Failed() { // to begin is not what is measured
-		time.Sleep(10 * time.Millisecond)
+	for range r.streams { // to begin is not what is measured
+		select {
+		case <-r.models.begun:
+		case <-b.Context().Done():
+			return 0, 0
+		}
 	}
 	began, tokens := p.cpu(b), r.models.sent.Load()
 	select {

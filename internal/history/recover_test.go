@@ -41,7 +41,7 @@ func TestWhatWasShownOutlivesTheProcess(t *testing.T) {
 			Reason: "runner ended before the answer did", Advice: advice, Provider: "davas", Model: "m", Trace: trace, Created: at(1), Ended: at(60)}
 	}
 	want := []Message{
-		message(10, talking, "One € and \x00 and \uFFFD", "Hm", "ask for the answer anew; the provider may have billed this one", "trace"),
+		message(10, talking, "One € and \x00 and \uFFFD", "Hm", "ask for the answer anew", "trace"),
 		message(11, silent, "", "", "ask for the answer anew", ""),
 		message(12, late, "L", "", "ask for the answer anew", ""),
 	}

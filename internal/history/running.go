@@ -146,9 +146,6 @@ func (h *History) Recover(ctx context.Context, now time.Time) ([]Message, error)
 		}
 		for _, r := range all {
 			m := Message{State: Interrupted, Ended: now, Reason: "runner ended before the answer did", Advice: "ask for the answer anew"}
-			if r.Call != 0 {
-				m.Advice += "; the provider may have billed this one"
-			}
 			if s := said[r.ID]; s != nil {
 				m.Text, m.Thinking = s.text.String(), s.thinking.String()
 			}

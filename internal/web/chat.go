@@ -55,7 +55,8 @@ type turnView struct {
 
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
-// mayBeBilled is what the history adds to its advice where a call had begun.
+// mayBeBilled is added to the advice of an interrupted answer. The history, which
+// keeps that, knows no prices.
 const mayBeBilled = "; the provider may have billed this one"
 
 // newChat is the place to begin a conversation; for programs the list of them.
@@ -139,8 +140,8 @@ func (a *App) messages(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := conversationJSON{summary: a.summary(c, a.o.Chat.Running()), System: c.System, Temperature: c.Temperature, Messages: []messageJSON{}}
 	for _, m := range messages {
-		if m.State == history.Interrupted && !a.o.Chat.Billed(r.Context(), m) {
-			m.Advice = strings.TrimSuffix(m.Advice, mayBeBilled) // said by the history, which knows no prices
+		if m.State == history.Interrupted && a.o.Chat.Billed(r.Context(), m) {
+			m.Advice += mayBeBilled
 		}
 		out.Messages = append(out.Messages, messageOf(m, a.o.TraceLink))
 	}

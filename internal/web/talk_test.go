@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/chat"
 	"davidcockson.com/runner/internal/history"
+	"davidcockson.com/runner/internal/ledger"
 	"davidcockson.com/runner/internal/provider"
 	"davidcockson.com/runner/internal/provider/echo"
 )
@@ -195,13 +197,31 @@ func TestTheFactsOfAnAnswer(t *testing.T) {
 	}
 }
 
-func TestAdviceDoesNotSpeakOfABillWhereNoneCanCome(t *testing.T) {
-	p := withTalk(t, 0, history.Message{State: history.Interrupted, Text: "half", Advice: "ask for the answer anew" + mayBeBilled})
-	var c struct {
-		Messages []struct{ Advice string }
-	}
-	p.json("/chat/c1", 200, &c)
-	if got := c.Messages[1].Advice; got != "ask for the answer anew" {
-		t.Errorf("the advice is %q", got)
+func TestAdviceSpeaksOfABillWhereOneCanCome(t *testing.T) {
+	for paid, want := range map[bool]string{false: "ask for the answer anew", true: "ask for the answer anew; the provider may have billed this one"} {
+		t.Run(fmt.Sprintf("paid: %t", paid), func(t *testing.T) {
+			p := withTalk(t, 0, history.Message{State: history.Interrupted, Text: "half", Advice: "ask for the answer anew"})
+			l, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			ref := ledger.ChatRef{Conversation: "c1", Turn: 1, Version: 1}
+			if _, err := l.IntendChat(t.Context(), ref, ledger.Call{Provider: "echo", Model: "m", Try: 1, Started: noon}, ledger.Allowance{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.RecoverChat(t.Context(), noon); err != nil {
+				t.Fatal(err)
+			}
+			p.app.o.Chat = chat.New(chat.Options{History: p.app.o.History, Hub: p.jobs.hub, Ledger: l, Log: slog.New(slog.DiscardHandler),
+				Hosts: []ask.Host{{Name: "echo", Paid: paid, Provider: echo.New("echo", provider.Deadlines{})}}, Context: func(string, string) int { return 0 }})
+			var c struct {
+				Messages []struct{ Advice string }
+			}
+			p.json("/chat/c1", 200, &c)
+			if got := c.Messages[1].Advice; got != want {
+				t.Errorf("the advice is %q, want %q", got, want)
+			}
+		})
 	}
 }
