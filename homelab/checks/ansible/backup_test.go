@@ -97,6 +97,9 @@ func TestTheBackupIsLaidDownAndRestores(t *testing.T) {
 	if text := l.read(t, "prod/vault/note.md"); text != "words\n" {
 		t.Errorf("it has %q", text)
 	}
+	if o := l.play(t, "restore.yml", append(restore, "--limit", "vps")...); o.err == nil || !strings.Contains(o.text, "vault is kept of prod, which --limit leaves out") {
+		t.Errorf("on the wrong host: %s", o.text)
+	}
 	if o := l.play(t, "backup.yml", "--limit", "vps"); o.err == nil || !strings.Contains(o.text, "failed: runner") {
 		t.Errorf("a backup of nothing is no failure: %s", o.text)
 	}

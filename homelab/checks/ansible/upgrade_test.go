@@ -218,6 +218,7 @@ func TestWhatAnUpgradeRefuses(t *testing.T) {
 		{"a stack that is not there", say("service=gitea", "tag=1.27.4", "stack=prod"), nil, "There is no stack prod, but prod-services, dev-learning, contabo."},
 		{"a service that two stacks have", say("service=cadvisor", "tag=0.60.6"), nil, "prod-services and dev-learning have cadvisor each. Say which: -e stack=prod-services"},
 		{"a service that is built here", say("service=runner", "tag=1.2.3"), nil, "ansible-playbook site.yml --tags runner"},
+		{"a host that is left out", append(say("service=gitea", "tag=1.27.4"), "--limit", "dev"), nil, "gitea runs on prod, which --limit leaves out"},
 		{"a tag that moves", say("service=gitea", "tag=latest"), nil, "latest is another image tomorrow"},
 		{"another major version of PostgreSQL", say("service=gitea-db", "tag=19.1-alpine"), nil, "gitea-db has 18.6-alpine, and 19.1-alpine is another major version, which needs a dump and a restore"},
 		{"another major version of ClickHouse", say("service=langfuse-clickhouse", "tag=27.3.1.2"), nil, "langfuse-clickhouse has 26.3.33.24, and 27.3.1.2 is another major version"},
