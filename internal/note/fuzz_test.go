@@ -136,8 +136,12 @@ func checkAnnotated(t *testing.T, data, got []byte, fields []KV, callout string)
 			}
 		}
 		f, ok := after.Field(key)
+		// It stays, empty, where a comment below it would become text of a block above it.
 		if ok && want == nil && f.Null() {
-			continue // it stays where something hangs on it
+			at := slices.IndexFunc(after.Fields(), func(f Field) bool { return f.Key == key })
+			if at > 0 && after.Fields()[at-1].block() {
+				continue
+			}
 		}
 		if ok != (want != nil) {
 			if len(Frontmatter(fields)) < MaxFrontmatter/2 {
