@@ -19,9 +19,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -77,23 +79,30 @@ func rehearse(ctx context.Context) (err error) {
 	if err := cleanLast(); err != nil {
 		return err
 	}
+	if err := fits("/var/tmp", "/proc/meminfo"); err != nil {
+		return err
+	}
 	if err := consent(); err != nil {
 		return err
 	}
 	if err := install(ctx); err != nil {
 		return err
 	}
-	folder, err := os.MkdirTemp("/var/tmp", rehearsal.Prefix+"-")
-	if err != nil {
-		return fmt.Errorf("make the folder of the run: %w", err)
-	}
+	// The record is there before the folder, so that no kill leaves one that nobody knows.
+	folder := "/var/tmp/" + rehearsal.Prefix + "-" + strings.ToLower(rand.Text())
 	started, err := rehearsal.StartOf(os.Getpid())
 	if err != nil {
 		return err
 	}
 	state := rehearsal.State{Folder: folder, Cgroups: filepath.Base(folder), PID: os.Getpid(), Started: started}
 	if err := state.Save(record); err != nil {
-		return errors.Join(err, os.RemoveAll(folder))
+		if errors.Is(err, fs.ErrExist) {
+			return errors.New("another rehearsal was started at the same time")
+		}
+		return err
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return errors.Join(fmt.Errorf("make the folder of the run: %w", err), state.Remove(record))
 	}
 	run := &run{tree: tree, folder: folder, began: time.Now()}
 	err = run.all(ctx)
@@ -147,6 +156,9 @@ func findTree() (string, error) {
 // cleanLast removes what an earlier run left. One that still runs is left alone.
 func cleanLast() error {
 	dropPolicy()
+	if err := rehearsal.Litter(record); err != nil {
+		return err
+	}
 	state, found, err := rehearsal.Load(record)
 	if err != nil || !found {
 		return err

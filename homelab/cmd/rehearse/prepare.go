@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"davidcockson.com/runner/homelab/internal/rehearsal"
@@ -166,10 +167,16 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	return os.WriteFile(to, text, mode)
 }
 
+// dies has the kernel end a program when this one does, by whatever signal: outside of the
+// world nothing else would, and the next run removes the folder that it writes to. The signal
+// comes with the end of the thread that started it, and Go keeps those while the program runs.
+func dies() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
 func goBuild(ctx context.Context, folder, target, name string, flags ...string) error {
 	arguments := append(append([]string{"build", "-trimpath", "-buildvcs=false"}, flags...), "-o", target, name)
 	cmd := exec.CommandContext(ctx, "go", arguments...)
 	cmd.Dir, cmd.Env = folder, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+	cmd.SysProcAttr = dies()
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w: %s", name, err, tail(string(text), 3))
 	}
@@ -180,6 +187,7 @@ func goBuild(ctx context.Context, folder, target, name string, flags ...string) 
 func out(ctx context.Context, folder, name string, arguments ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, arguments...)
 	cmd.Dir, cmd.Env = folder, append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "GOWORK=off")
+	cmd.SysProcAttr = dies()
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(text), fmt.Errorf("%s: %w: %s", name, err, tail(string(text), 3))

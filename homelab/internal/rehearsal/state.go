@@ -21,18 +21,40 @@ type State struct {
 	Started uint64 // when that process started, as /proc tells it: numbers are used again
 }
 
-// Save writes the record to path.
+// Save writes the record to path, whole or not at all. Where there is one already it stays,
+// and the error is fs.ErrExist: of two runs that start at once one is refused.
 func (s State) Save(path string) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("write the record of the run: %w", err)
 	}
-	next := path + ".new"
+	next := fmt.Sprintf("%s.%d", path, s.PID)
 	if err := os.WriteFile(next, text, 0o600); err != nil {
 		return fmt.Errorf("write the record of the run: %w", err)
 	}
-	if err := os.Rename(next, path); err != nil {
+	if err := errors.Join(os.Link(next, path), os.Remove(next)); err != nil {
 		return fmt.Errorf("write the record of the run: %w", err)
+	}
+	return nil
+}
+
+// Litter removes what a Save of path left that was killed in its middle.
+func Litter(path string) error {
+	halves, err := filepath.Glob(path + ".*")
+	if err != nil {
+		return fmt.Errorf("look for records of a cut run: %w", err)
+	}
+	for _, half := range halves {
+		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Ext(half), "."))
+		if err != nil {
+			continue // not ours
+		}
+		if _, err := StartOf(pid); err == nil {
+			continue // it may be about to become the record
+		}
+		if err := os.Remove(half); err != nil {
+			return fmt.Errorf("remove the record of a cut run: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,8 +1,12 @@
 package rehearsal
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -15,6 +19,43 @@ func TestStateIsReadAsItWasWritten(t *testing.T) {
 	got, found, err := Load(path)
 	if err != nil || !found || got != want {
 		t.Errorf("got %+v, %v, %v", got, found, err)
+	}
+}
+
+// Of two runs that start at once one is refused, and the record of the other stays.
+func TestARecordIsNotOverwritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "record.json")
+	first := State{Folder: "/var/tmp/" + Prefix + "-1", Cgroups: Prefix + "-1", PID: 7, Started: 9}
+	if err := first.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	second := State{Folder: "/var/tmp/" + Prefix + "-2", Cgroups: Prefix + "-2", PID: 8, Started: 9}
+	if err := second.Save(path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("the second record: %v", err)
+	}
+	if got, found, err := Load(path); err != nil || !found || got != first {
+		t.Errorf("got %+v, %v, %v", got, found, err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+		t.Errorf("%v are there, %v", left, err)
+	}
+}
+
+func TestLitterIsThatOfTheDead(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "record.json")
+	living := path + "." + strconv.Itoa(os.Getpid())
+	for _, name := range []string{path, living, path + ".999999999", path + ".old"} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Litter(path); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(path + "*")
+	if want := []string{path, living, path + ".old"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v; want %v", left, err, want)
 	}
 }
 
