@@ -45,48 +45,97 @@ type answer struct {
 	host     ask.Host
 	stream   *live.Stream
 	cancel   context.CancelCauseFunc
+	past     func(context.Context, int) (recalled, error) // see remember
 	span     *trace.Span
 	kept     bool // in the history, as a message
 }
 
-// begin makes room for an answer, has ask write down the message, and starts it.
-func (c *Chat) begin(ctx context.Context, conversation string, s history.Settings, write func(context.Context) (int, error)) (Turn, error) {
+// question is what an answer is begun for.
+type question struct {
+	conversation string
+	settings     history.Settings
+	known        int    // the turns that the conversation was seen to have
+	text         string // "": a further version of the answer to the last of them
+}
+
+// begin makes room for an answer, writes the question down, and starts it.
+func (c *Chat) begin(ctx context.Context, q question) (Turn, error) {
 	select {
 	case <-c.begun:
 	case <-ctx.Done():
 		return Turn{}, ctx.Err()
 	}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	a := &answer{c: c, settings: s, host: c.hosts[s.Provider], cancel: cancel}
-	if err := c.reserve(conversation, a); err != nil {
+	a := &answer{c: c, settings: q.settings, host: c.hosts[q.settings.Provider], cancel: cancel}
+	if err := c.reserve(q.conversation, a); err != nil {
 		cancel(nil)
 		return Turn{}, err
 	}
 	started := false
 	defer func() {
 		if !started {
-			c.end(conversation, a, func() {})
+			c.end(q.conversation, a, func() {})
 		}
 	}()
+	a.past = c.remember(work, q)
 	// From here on the request's end changes nothing: the message is written.
 	keep := context.WithoutCancel(ctx)
-	number, err := write(keep)
+	number, err := c.write(keep, q)
 	if err != nil {
 		return Turn{}, err
 	}
-	a.running, err = c.o.History.Start(keep, history.Running{Conversation: conversation, Turn: number, Provider: s.Provider, Model: s.Model, Created: time.Now()})
+	a.running, err = c.o.History.Start(keep, history.Running{Conversation: q.conversation, Turn: number,
+		Provider: q.settings.Provider, Model: q.settings.Model, Created: time.Now()})
 	if err != nil {
 		return Turn{}, err
 	}
-	if a.stream, err = c.o.Hub.Open(Topic(conversation), func() { cancel(errStopped) }); err != nil {
+	if a.stream, err = c.o.Hub.Open(Topic(q.conversation), func() { cancel(errStopped) }); err != nil {
 		return Turn{}, fmt.Errorf("show the answer: %w", err)
 	}
 	started = true
 	go func() {
 		end := a.run(work)
-		c.end(conversation, a, func() { a.stream.Close(end) })
+		c.end(q.conversation, a, func() { a.stream.Close(end) })
 	}()
-	return Turn{conversation, number, a.running.Version, s.Provider, s.Model}, nil
+	return Turn{q.conversation, number, a.running.Version, q.settings.Provider, q.settings.Model}, nil
+}
+
+// write returns the number of the turn that is asked.
+func (c *Chat) write(ctx context.Context, q question) (int, error) {
+	if q.text == "" {
+		return q.known, c.o.History.Change(ctx, q.conversation, q.settings, time.Now())
+	}
+	return c.o.History.Ask(ctx, q.conversation, q.settings, q.text, time.Now())
+}
+
+// remember reads what the model is given of a conversation while the question is being
+// written: it is most of the time from the message to the call. The question is its end. What
+// it returns waits for that, and is told the number under which the question was written:
+// where another came before it, the conversation is read again.
+func (c *Chat) remember(ctx context.Context, q question) func(context.Context, int) (recalled, error) {
+	var r recalled
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer c.survive(q.conversation, &err)
+		if q.known == 0 {
+			r.size, r.scale = c.measure(nil, q.settings)
+			return
+		}
+		r, err = c.recall(ctx, q.conversation, q.settings, q.known+1, 0)
+	}()
+	return func(ctx context.Context, number int) (recalled, error) {
+		<-done
+		switch {
+		case q.text == "" || err != nil:
+		case number == q.known+1:
+			r.turns = append(r.turns, turn{number: number, asked: q.text})
+		default:
+			return c.recall(ctx, q.conversation, q.settings, 0, 0)
+		}
+		return r, err
+	}
 }
 
 // reserve lets one answer at a time into a conversation.
@@ -134,16 +183,19 @@ func (a *answer) run(ctx context.Context) (end string) {
 	return end
 }
 
-// ask makes the call. A panic is a failure of this answer alone.
+// survive, deferred, makes a panic the error of one answer.
+func (c *Chat) survive(conversation string, err *error) {
+	if v := recover(); v != nil {
+		c.o.Log.Error("an answer panicked", "chat", conversation, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		*err = errors.New("the program failed inside this answer; its log has the details")
+	}
+}
+
+// ask makes the call.
 func (a *answer) ask(ctx context.Context) (got provider.Answer, err error) {
 	c := a.c
-	defer func() {
-		if v := recover(); v != nil {
-			c.o.Log.Error("an answer panicked", "chat", a.running.Conversation, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			err = errors.New("the program failed inside this answer; its log has the details")
-		}
-	}()
-	r, err := c.recall(ctx, a.running.Conversation, a.settings, 0)
+	defer c.survive(a.running.Conversation, &err)
+	r, err := a.past(ctx, a.running.Turn)
 	if err != nil {
 		return got, err
 	}

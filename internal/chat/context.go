@@ -131,12 +131,12 @@ type recalled struct {
 	scale float64
 }
 
-// recall reads a conversation from its end, as far back as its model could read, or
-// until a turn before from is read.
-func (c *Chat) recall(ctx context.Context, conversation string, s history.Settings, from int) (recalled, error) {
+// recall reads the turns of a conversation that are before one, 0 being its end, as far
+// back as its model could read, or until a turn before from is read.
+func (c *Chat) recall(ctx context.Context, conversation string, s history.Settings, before, from int) (recalled, error) {
 	var r recalled
 	var pages [][]turn // the last turns first
-	before, bytes, cost := 0, 0, 0.0
+	bytes, cost := 0, 0.0
 	for {
 		messages, more, err := c.o.History.Page(ctx, conversation, before, turnsRecalled)
 		if err != nil {
@@ -146,7 +146,7 @@ func (c *Chat) recall(ctx context.Context, conversation string, s history.Settin
 		if len(page) == 0 {
 			return r, fmt.Errorf("the conversation %s has no message", conversation)
 		}
-		if before == 0 {
+		if len(pages) == 0 {
 			r.size, r.scale = c.measure(page, s)
 		}
 		pages = append(pages, page)
@@ -167,7 +167,7 @@ func (c *Chat) recall(ctx context.Context, conversation string, s history.Settin
 // with a further, short message: 1 while all of it fits. It is looked for among the
 // turns of number from on; where it is before them, what is returned is one of those.
 func (c *Chat) Reads(ctx context.Context, known history.Conversation, from int) (int, error) {
-	r, err := c.recall(ctx, known.ID, known.Settings, from)
+	r, err := c.recall(ctx, known.ID, known.Settings, 0, from)
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,24 @@ func TestALongConversationIsReadFromItsEnd(t *testing.T) {
 			t.Errorf("the fifth prompt has %d messages, the fourth %d", len(m), len(asked[3].Messages))
 		}
 	}, func(o *Options) { o.Context = func(string, string) int { return 1024 } })
+}
+
+// TestAMessageThatCameBetweenIsRead begins an answer for who looked at a conversation before
+// another's first message was written to it.
+func TestAMessageThatCameBetweenIsRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		first := r.send("one")
+		r.await()
+		s := history.Settings{Title: "one", Provider: first.Provider, Model: first.Model}
+		if turn, err := r.begin(t.Context(), question{conversation: "c1", settings: s, known: 0, text: "two"}); err != nil || turn.Turn != 2 {
+			t.Fatalf("%+v, %v", turn, err)
+		}
+		r.await()
+		want := []provider.Message{{Role: provider.User, Content: "one"}, {Role: provider.Assistant, Content: "Hello, world"}, {Role: provider.User, Content: "two"}}
+		if got := r.model.requests()[1].Messages; !slices.Equal(got, want) {
+			t.Errorf("the model was given %+v", got)
+		}
+	})
 }
 
 // TestNoMoreIsReadThanIsShown asks what is no longer read of a conversation all of

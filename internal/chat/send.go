@@ -69,9 +69,7 @@ func (c *Chat) Send(ctx context.Context, conversation string, p Post) (Turn, err
 	if settings.Provider, settings.Model, err = c.choose(ctx, p.Provider, p.Model, settings); err != nil {
 		return Turn{}, err
 	}
-	return c.begin(ctx, conversation, settings, func(ctx context.Context) (int, error) {
-		return c.o.History.Ask(ctx, conversation, settings, text, time.Now())
-	})
+	return c.begin(ctx, question{conversation: conversation, settings: settings, known: known.Turns, text: text})
 }
 
 // Again begins a further version of the answer to the conversation's last message,
@@ -88,9 +86,7 @@ func (c *Chat) Again(ctx context.Context, conversation string, number int, p Pos
 	if settings.Provider, settings.Model, err = c.choose(ctx, p.Provider, p.Model, settings); err != nil {
 		return Turn{}, err
 	}
-	return c.begin(ctx, conversation, settings, func(ctx context.Context) (int, error) {
-		return number, c.o.History.Change(ctx, conversation, settings, time.Now())
-	})
+	return c.begin(ctx, question{conversation: conversation, settings: settings, known: number})
 }
 
 // Settings changes what the owner may set of a conversation: title, system prompt
