@@ -1,8 +1,10 @@
 package ansible
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,13 +41,25 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 	}
 	secrets := l.secrets(t)
 	calls := l.read(t, "docker/calls")
-	for _, want := range []string{
-		"gitea admin user create --admin --username owner --email you@example.org --password " + password(secrets, "GITEA_ADMIN_PASSWORD"),
-		"up --detach --remove-orphans --wait --wait-timeout 900",
-	} {
-		if !strings.Contains(calls, want) {
-			t.Errorf("it did not ask docker for %q:\n%s", want, calls)
+	if want := "up --detach --remove-orphans --wait --wait-timeout 900"; !strings.Contains(calls, want) {
+		t.Errorf("it did not ask docker for %q:\n%s", want, calls)
+	}
+	// The arguments of a command are for all to read.
+	given := regexp.MustCompile(`(?m)^([A-Z0-9_]+): (.{16,})$`).FindAllStringSubmatch(secrets, -1)
+	for _, secret := range given {
+		if strings.Contains(calls, secret[2]) {
+			t.Errorf("%s is among the arguments of a command", secret[1])
 		}
+	}
+	if len(given) < 20 {
+		t.Errorf("only %d secrets were looked for", len(given))
+	}
+	var first struct {
+		Name     string `json:"login_name"`
+		Password string
+	}
+	if err := json.Unmarshal([]byte(l.read(t, "docker/first-user")), &first); err != nil || first.Name != "owner" || first.Password != password(secrets, "GITEA_ADMIN_PASSWORD") {
+		t.Errorf("Gitea's first user is made of %+v, %v", first, err)
 	}
 	if got := strings.TrimSpace(l.read(t, "docker/generated")); got != password(secrets, "SYNCTHING_PASSWORD") {
 		t.Errorf("Syncthing's page got the password %q", got)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,31 +87,71 @@ func (l *langfuse) projects(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giteaAdmin is `gitea admin user list` and `… create`: a file of one line a user.
-func giteaAdmin(arguments []string, path string, out io.Writer) error {
+// giteaAdmin is `gitea admin user list`, `… create` and `… delete`: in folder is a file of one
+// line a user, and one with the password of each.
+func giteaAdmin(arguments []string, folder string, out io.Writer) error {
 	if len(arguments) < 3 || arguments[0] != "admin" || arguments[1] != "user" {
 		return fmt.Errorf("the stand-in does not know %q", arguments)
 	}
-	users, err := os.ReadFile(path)
+	list := filepath.Join(folder, "users")
+	users, err := os.ReadFile(list)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	values := map[string]string{}
+	for i := 3; i+1 < len(arguments); i++ {
+		values[arguments[i]] = arguments[i+1]
+	}
+	name := values["--username"]
 	switch arguments[2] {
 	case "list":
 		_, err = fmt.Fprintf(out, "ID    Username  Email\n%s", users)
 		return err
 	case "create":
-		values := map[string]string{}
-		for i := 3; i+1 < len(arguments); i++ {
-			values[arguments[i]] = arguments[i+1]
+		if name == "" || values["--random-password-length"] == "" || values["--email"] == "" {
+			return errors.New("name, address and the length of a password are needed")
 		}
-		if values["--username"] == "" || values["--password"] == "" || values["--email"] == "" {
-			return errors.New("name, password and address are needed")
+		made := `a "password" with \ and ' of ` + rand.Text()
+		if err := os.WriteFile(giteaPassword(folder, name), []byte(made), 0o600); err != nil {
+			return err
 		}
-		line := fmt.Sprintf("%d     %s     %s\n", bytes.Count(users, []byte("\n"))+1, values["--username"], values["--email"])
-		return os.WriteFile(path, append(users, line...), 0o644)
+		line := fmt.Sprintf("%d     %s     %s\n", bytes.Count(users, []byte("\n"))+1, name, values["--email"])
+		if err := os.WriteFile(list, append(users, line...), 0o644); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "generated random password is '%s'\nNew user '%s' has been successfully created!\n", made, name)
+		return err
+	case "delete":
+		kept := slices.DeleteFunc(slices.Collect(strings.Lines(string(users))), func(line string) bool { return strings.Contains(line, " "+name+" ") })
+		return errors.Join(os.Remove(giteaPassword(folder, name)), os.WriteFile(list, []byte(strings.Join(kept, "")), 0o644))
 	}
 	return fmt.Errorf("the stand-in does not know %q", arguments)
+}
+
+func giteaPassword(folder, name string) string {
+	return filepath.Join(folder, "password-"+filepath.Base(name))
+}
+
+// giteaEdit takes a user's new password from one who has the old one.
+func giteaEdit(folder string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name, given, _ := r.BasicAuth()
+		old, err := os.ReadFile(giteaPassword(folder, r.PathValue("name")))
+		if err != nil || name != r.PathValue("name") || given != string(old) {
+			answer(http.StatusUnauthorized, `{"message": "invalid username, password or token"}`)(w, r)
+			return
+		}
+		var edit struct{ Password string }
+		if err := json.NewDecoder(r.Body).Decode(&edit); err != nil || edit.Password == "" {
+			answer(http.StatusUnprocessableEntity, `{"message": "a password is needed"}`)(w, r)
+			return
+		}
+		if err := os.WriteFile(giteaPassword(folder, name), []byte(edit.Password), 0o600); err != nil {
+			answer(http.StatusInternalServerError, `{"message": "the disk"}`)(w, r)
+			return
+		}
+		answer(http.StatusOK, `{}`)(w, r)
+	}
 }
 
 // kuma takes the events of Uptime Kuma's Socket.IO interface that set it up, and keeps

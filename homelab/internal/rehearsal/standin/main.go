@@ -47,7 +47,7 @@ func run(ctx context.Context, arguments []string) error {
 		<-ctx.Done()
 		return nil
 	case "gitea-admin":
-		return giteaAdmin(rest, "/data/users", os.Stdout)
+		return giteaAdmin(rest, giteaData, os.Stdout)
 	case "probe":
 		return probe(ctx, strings.Join(rest, ""))
 	}
@@ -95,6 +95,9 @@ func probe(ctx context.Context, url string) error {
 	return nil
 }
 
+// giteaData is the folder that Gitea's image keeps its files in.
+const giteaData = "/data"
+
 // service is what a stand-in answers.
 func service(name string) (http.Handler, error) {
 	mux := http.NewServeMux()
@@ -105,6 +108,7 @@ func service(name string) (http.Handler, error) {
 	case "gitea":
 		page("/api/healthz", `{"status": "pass"}`)
 		page("/metrics", "gitea_users 1\n")
+		mux.HandleFunc("PATCH /api/v1/admin/users/{name}", giteaEdit(giteaData))
 	case "portainer":
 		page("/api/system/status", `{"Version": "stand-in"}`)
 	case "uptime-kuma":

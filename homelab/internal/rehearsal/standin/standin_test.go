@@ -4,12 +4,31 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"davidcockson.com/runner/homelab/internal/peer"
 )
+
+// asGitea makes of this program Gitea's command, over the users in the folder that it names.
+const asGitea = "STANDIN_TEST_GITEA"
+
+func TestMain(m *testing.M) {
+	folder := os.Getenv(asGitea)
+	if folder == "" {
+		os.Exit(m.Run())
+	}
+	if err := giteaAdmin(os.Args[1:], folder, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
 
 // Every service that an override names is one that the stand-in plays.
 func TestServicesOfTheOverridesAreKnown(t *testing.T) {
@@ -90,17 +109,52 @@ func TestLangfuseKeepsTracesOfTheProjectsKeysAlone(t *testing.T) {
 	}
 }
 
-func TestGiteaListsTheUsersThatItMade(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "users")
-	var out bytes.Buffer
-	create := strings.Fields("admin user create --admin --username owner --email you@example.org --password p --must-change-password=false")
-	if err := giteaAdmin(create, path, &out); err != nil {
+// The script of the role, against the stand-in: the user gets the wanted password, and where
+// that fails there is no user.
+func TestGiteasFirstUser(t *testing.T) {
+	peer.Need(t, "curl")
+	program, err := os.Executable()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := giteaAdmin(create[:3], path, &out); err == nil {
-		t.Error("a user without a name is made")
+	bin := t.TempDir()
+	if err := os.Symlink(program, filepath.Join(bin, "gitea")); err != nil {
+		t.Fatal(err)
 	}
-	if err := giteaAdmin([]string{"admin", "user", "list"}, path, &out); err != nil || !strings.Contains(out.String(), "\n1     owner     you@example.org\n") {
-		t.Errorf("%v: %q", err, out.String())
+	const edit = `{"source_id": 0, "login_name": "owner", "password": "a \"wanted\" one", "must_change_password": false}`
+	for name, c := range map[string]struct {
+		edit, want string // what the user's password is then
+	}{
+		"it gets the wanted password":                 {edit, `a "wanted" one`},
+		"a password that is not taken leaves no user": {`{"password": ""}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, mux := t.TempDir(), http.NewServeMux()
+			mux.HandleFunc("PATCH /api/v1/admin/users/{name}", giteaEdit(dir))
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			text, err := os.ReadFile("../../../ansible/roles/prod-services/files/gitea-first-user")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(string(text), "http://127.0.0.1:3000", server.URL),
+				"gitea-first-user", "owner", "you@example.org")
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), asGitea+"="+dir)
+			cmd.Stdin = strings.NewReader(c.edit + "\n")
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != (c.want != "") {
+				t.Fatalf("%v: %s", err, out)
+			}
+			var list bytes.Buffer
+			if err := giteaAdmin([]string{"admin", "user", "list"}, dir, &list); err != nil {
+				t.Fatal(err)
+			}
+			if there := strings.Contains(list.String(), "\n1     owner     you@example.org\n"); there != (c.want != "") {
+				t.Errorf("the users are %q", list.String())
+			}
+			if got, _ := os.ReadFile(giteaPassword(dir, "owner")); string(got) != c.want {
+				t.Errorf("the password is %q, want %q", got, c.want)
+			}
+		})
 	}
 }
