@@ -36,6 +36,14 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 	deploy := func() outcome {
 		return l.play(t, "site.yml", "--tags", "deploy", "--limit", "prod", "--skip-tags", "assert")
 	}
+	// A first user that was not finished is, by the next deployment.
+	l.write(t, "docker/gitea-refuses", "")
+	if o := deploy(); o.err == nil || !strings.Contains(o.text, "PasswordTooShort") {
+		t.Fatalf("Gitea refused: %s", o.text)
+	}
+	if err := os.Remove(l.path("docker/gitea-refuses")); err != nil {
+		t.Fatal(err)
+	}
 	if o := deploy(); o.err != nil || o.changed() == 0 {
 		t.Fatal(o.text)
 	}
@@ -55,10 +63,10 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 		t.Errorf("only %d secrets were looked for", len(given))
 	}
 	var first struct {
-		Name     string `json:"login_name"`
-		Password string
+		Name            string `json:"login_name"`
+		Email, Password string
 	}
-	if err := json.Unmarshal([]byte(l.read(t, "docker/first-user")), &first); err != nil || first.Name != "owner" || first.Password != password(secrets, "GITEA_ADMIN_PASSWORD") {
+	if err := json.Unmarshal([]byte(l.read(t, "docker/first-user")), &first); err != nil || first.Name != "owner" || first.Email != "you@example.org" || first.Password != password(secrets, "GITEA_ADMIN_PASSWORD") {
 		t.Errorf("Gitea's first user is made of %+v, %v", first, err)
 	}
 	if got := strings.TrimSpace(l.read(t, "docker/generated")); got != password(secrets, "SYNCTHING_PASSWORD") {

@@ -24,7 +24,7 @@ func (w *world) verify(ctx context.Context, parts ...string) ([]rehearsal.Findin
 	_, playErr := w.playbook(ctx, arguments...)
 	files, err := filepath.Glob(evidence + "/*.md")
 	if err != nil || len(files) != 1 {
-		return nil, fmt.Errorf("the verification left %d files of evidence: %w", len(files), errors.Join(err, playErr))
+		return nil, errors.Join(fmt.Errorf("the verification left %d files of evidence", len(files)), err, playErr)
 	}
 	text, err := os.ReadFile(files[0])
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -56,6 +57,9 @@ func outputs(words string) (found []string, err error) {
 	return found, nil
 }
 
+// whole is in the properties of an output note whose answer came to its end.
+var whole = regexp.MustCompile(`(?m)^finish: "?stop"?$`)
+
 // aJob drops a note on prod-services' side, and waits there until Syncthing brings its output
 // and the note itself as completed.
 func (w *world) aJob(ctx context.Context) (string, error) {
@@ -70,7 +74,8 @@ func (w *world) aJob(ctx context.Context) (string, error) {
 		if found, err = outputs("[[_completed/Rehearsal"); err != nil || len(found) == 0 {
 			return false, err
 		}
-		if text, err := os.ReadFile(found[0]); w.provider == "echo" && (err != nil || !strings.Contains(string(text), words)) {
+		text, err := os.ReadFile(found[0])
+		if err != nil || !whole.Match(text) || w.provider == "echo" && !strings.Contains(string(text), words) {
 			return false, errors.Join(err, errors.New("the output has not the answer"))
 		}
 		_, err = os.Stat(filepath.Join(prodVault, "_completed", name))

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,8 +86,8 @@ func (l *langfuse) projects(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giteaAdmin is `gitea admin user list`, `… create` and `… delete`: in folder is a file of one
-// line a user, and one with the password of each.
+// giteaAdmin is `gitea admin user list`, `… create` and `… change-password`: in folder is a file
+// of one line a user, and one with the password of each.
 func giteaAdmin(arguments []string, folder string, out io.Writer) error {
 	if len(arguments) < 3 || arguments[0] != "admin" || arguments[1] != "user" {
 		return fmt.Errorf("the stand-in does not know %q", arguments)
@@ -115,15 +114,14 @@ func giteaAdmin(arguments []string, folder string, out io.Writer) error {
 		if err := os.WriteFile(giteaPassword(folder, name), []byte(made), 0o600); err != nil {
 			return err
 		}
-		line := fmt.Sprintf("%d     %s     %s\n", bytes.Count(users, []byte("\n"))+1, name, values["--email"])
+		line := fmt.Sprintf("%d     %s     %s true\n", bytes.Count(users, []byte("\n"))+1, name, values["--email"])
 		if err := os.WriteFile(list, append(users, line...), 0o644); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(out, "generated random password is '%s'\nNew user '%s' has been successfully created!\n", made, name)
 		return err
-	case "delete":
-		kept := slices.DeleteFunc(slices.Collect(strings.Lines(string(users))), func(line string) bool { return strings.Contains(line, " "+name+" ") })
-		return errors.Join(os.Remove(giteaPassword(folder, name)), os.WriteFile(list, []byte(strings.Join(kept, "")), 0o644))
+	case "change-password":
+		return os.WriteFile(giteaPassword(folder, name), []byte(values["--password"]), 0o600)
 	}
 	return fmt.Errorf("the stand-in does not know %q", arguments)
 }
@@ -141,13 +139,16 @@ func giteaEdit(folder string) http.HandlerFunc {
 			answer(http.StatusUnauthorized, `{"message": "invalid username, password or token"}`)(w, r)
 			return
 		}
-		var edit struct{ Password string }
+		var edit struct{ Email, Password string }
 		if err := json.NewDecoder(r.Body).Decode(&edit); err != nil || edit.Password == "" {
 			answer(http.StatusUnprocessableEntity, `{"message": "a password is needed"}`)(w, r)
 			return
 		}
-		if err := os.WriteFile(giteaPassword(folder, name), []byte(edit.Password), 0o600); err != nil {
-			answer(http.StatusInternalServerError, `{"message": "the disk"}`)(w, r)
+		list := filepath.Join(folder, "users")
+		users, err := os.ReadFile(list)
+		users = regexp.MustCompile(`(?m)^(\d+ +`+regexp.QuoteMeta(name)+` +)\S+`).ReplaceAll(users, []byte("${1}"+edit.Email))
+		if err = errors.Join(err, os.WriteFile(list, users, 0o644), os.WriteFile(giteaPassword(folder, name), []byte(edit.Password), 0o600)); err != nil {
+			answer(http.StatusInternalServerError, fmt.Sprintf(`{"message": %q}`, err))(w, r)
 			return
 		}
 		answer(http.StatusOK, `{}`)(w, r)

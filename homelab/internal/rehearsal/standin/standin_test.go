@@ -109,52 +109,55 @@ func TestLangfuseKeepsTracesOfTheProjectsKeysAlone(t *testing.T) {
 	}
 }
 
-// The script of the role, against the stand-in: the user gets the wanted password, and where
-// that fails there is no user.
+// The script of the role, against the stand-in: the user gets the wanted password, also one
+// that a run before could not finish.
 func TestGiteasFirstUser(t *testing.T) {
 	peer.Need(t, "curl")
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := t.TempDir()
+	dir, bin, mux := t.TempDir(), t.TempDir(), http.NewServeMux()
 	if err := os.Symlink(program, filepath.Join(bin, "gitea")); err != nil {
 		t.Fatal(err)
 	}
-	const edit = `{"source_id": 0, "login_name": "owner", "password": "a \"wanted\" one", "must_change_password": false}`
-	for name, c := range map[string]struct {
-		edit, want string // what the user's password is then
-	}{
-		"it gets the wanted password":                 {edit, `a "wanted" one`},
-		"a password that is not taken leaves no user": {`{"password": ""}`, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir, mux := t.TempDir(), http.NewServeMux()
-			mux.HandleFunc("PATCH /api/v1/admin/users/{name}", giteaEdit(dir))
-			server := httptest.NewServer(mux)
-			defer server.Close()
-			text, err := os.ReadFile("../../../ansible/roles/prod-services/files/gitea-first-user")
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(string(text), "http://127.0.0.1:3000", server.URL),
-				"gitea-first-user", "owner", "you@example.org")
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), asGitea+"="+dir)
-			cmd.Stdin = strings.NewReader(c.edit + "\n")
-			out, err := cmd.CombinedOutput()
-			if (err == nil) != (c.want != "") {
-				t.Fatalf("%v: %s", err, out)
-			}
-			var list bytes.Buffer
-			if err := giteaAdmin([]string{"admin", "user", "list"}, dir, &list); err != nil {
-				t.Fatal(err)
-			}
-			if there := strings.Contains(list.String(), "\n1     owner     you@example.org\n"); there != (c.want != "") {
-				t.Errorf("the users are %q", list.String())
-			}
-			if got, _ := os.ReadFile(giteaPassword(dir, "owner")); string(got) != c.want {
-				t.Errorf("the password is %q, want %q", got, c.want)
-			}
-		})
+	mux.HandleFunc("PATCH /api/v1/admin/users/{name}", giteaEdit(dir))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	text, err := os.ReadFile("../../../ansible/roles/prod-services/files/gitea-first-user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := strings.ReplaceAll(string(text), "http://127.0.0.1:3000", server.URL)
+	run := func(name, edit string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "gitea-first-user", name)
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), asGitea+"="+dir)
+		cmd.Stdin = strings.NewReader(edit + "\n")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	users := func() string {
+		var list bytes.Buffer
+		if err := giteaAdmin([]string{"admin", "user", "list"}, dir, &list); err != nil {
+			t.Fatal(err)
+		}
+		return list.String()
+	}
+	password := func(name string) string {
+		text, err := os.ReadFile(giteaPassword(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const edit = `{"source_id": 0, "login_name": "x", "email": "you@example.org", "password": "a \"wanted\" one", "must_change_password": false}`
+	if out, err := run("first", edit); err != nil || password("first") != `a "wanted" one` || !strings.Contains(users(), "\n1     first     you@example.org ") {
+		t.Errorf("%v, %s: the password is %q, the users are %q", err, out, password("first"), users())
+	}
+	if out, err := run("second", `{"password": ""}`); err == nil || !strings.Contains(out, "a password is needed") || !strings.Contains(users(), "second     unfinished@example.invalid ") {
+		t.Errorf("what is not taken: %v, %s; the users are %q", err, out, users())
+	}
+	if out, err := run("second", edit); err != nil || password("second") != `a "wanted" one` || strings.Contains(users(), "unfinished") {
+		t.Errorf("again: %v, %s: the password is %q, the users are %q", err, out, password("second"), users())
 	}
 }
