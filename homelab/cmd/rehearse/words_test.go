@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"davidcockson.com/runner/homelab/internal/rehearsal"
 )
 
 const output = `TASK [common : Look] ***
@@ -44,5 +46,22 @@ func TestTailIsOneLine(t *testing.T) {
 func TestALastLineIsOneLine(t *testing.T) {
 	if got := oneLine(errors.Join(errors.New("NOT REHEARSED: killed"), errors.New("too late"))); got != "NOT REHEARSED: killed / too late" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestTheLastRowTellsWhatIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		folder string
+		err    error
+		want   string
+	}{
+		"all is gone":             {dir + "/none", nil, "pass"},
+		"the folder is there":     {dir, nil, "FAIL"},
+		"it could not be removed": {dir + "/none", errors.New("device or resource busy"), "FAIL"},
+	} {
+		if row := cleanRow(rehearsal.State{Folder: c.folder}, c.err, 0); row.Result != c.want {
+			t.Errorf("%s: %+v", name, row)
+		}
 	}
 }
