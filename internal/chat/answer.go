@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -97,6 +98,7 @@ func (c *Chat) begin(ctx context.Context, q question) (Turn, error) {
 		end := a.run(work)
 		c.end(q.conversation, a, func() { a.stream.Close(end) })
 	}()
+	runtime.Gosched() // the answer goes first: its reader waits longer than the sender for the reply
 	return Turn{q.conversation, number, a.running.Version, q.settings.Provider, q.settings.Model}, nil
 }
 
@@ -116,15 +118,16 @@ func (c *Chat) remember(ctx context.Context, q question) func(context.Context, i
 	var r recalled
 	var err error
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer c.survive(q.conversation, &err)
-		if q.known == 0 {
-			r.size, r.scale = c.measure(nil, q.settings)
-			return
-		}
-		r, err = c.recall(ctx, q.conversation, q.settings, q.known+1, 0)
-	}()
+	if q.known == 0 {
+		r.size, r.scale = c.measure(nil, q.settings)
+		close(done)
+	} else {
+		go func() {
+			defer close(done)
+			defer c.survive(q.conversation, &err)
+			r, err = c.recall(ctx, q.conversation, q.settings, q.known+1, 0)
+		}()
+	}
 	return func(ctx context.Context, number int) (recalled, error) {
 		<-done
 		switch {
