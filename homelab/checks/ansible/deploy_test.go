@@ -25,7 +25,8 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 	// The key has not the form of a made one, as little as the address that of a LAN: both are the lab's.
 	l.settings["common_secrets_wrong"] = []string{}
 	l.settings["prod_services_kuma"] = "http://" + lan + ":3001"
-	l.write(t, "prod/opt/bin/kuma-sync", "#!/bin/sh\necho \"$1 $2 $3 $HOME_DOMAIN ${#KUMA_PASSWORD}\" >>\"$LAB/kuma\"\ntest -e \"$LAB/synced\" || echo 'made the monitor Gitea'\ntouch \"$LAB/synced\"\n")
+	l.write(t, "prod/opt/bin/kuma-sync", "#!/bin/sh\n{ echo \"$*\"; cat; echo; } >>\"$LAB/kuma\"\n"+
+		"for line in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$line; echo; done 2>/dev/null >>\"$LAB/lines\"\ntest -e \"$LAB/synced\" || echo 'made the monitor Gitea'\ntouch \"$LAB/synced\"\n")
 	if err := os.Chmod(l.path("prod/opt/bin/kuma-sync"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 	// The arguments of a command are for all to read.
 	given := regexp.MustCompile(`(?m)^([A-Z0-9_]+): (.{16,})$`).FindAllStringSubmatch(secrets, -1)
 	for _, secret := range given {
-		if strings.Contains(calls, secret[2]) {
+		if strings.Contains(calls, secret[2]) || strings.Contains(l.read(t, "docker/lines"), secret[2]) {
 			t.Errorf("%s is among the arguments of a command", secret[1])
 		}
 	}
@@ -72,8 +73,13 @@ func TestWhatIsSetUpInsideTheContainers(t *testing.T) {
 	if got := strings.TrimSpace(l.read(t, "docker/generated")); got != password(secrets, "SYNCTHING_PASSWORD") {
 		t.Errorf("Syncthing's page got the password %q", got)
 	}
-	if got, want := l.read(t, "docker/kuma"), "--url http://"+lan+":3001 "+l.path("prod/opt/prod-services/kuma/monitors.yaml")+" home.example.org 32\n"; got != want {
-		t.Errorf("kuma-sync was asked %q, want %q", got, want)
+	asked, values, _ := strings.Cut(l.read(t, "docker/kuma"), "\n")
+	if want := "--url http://" + lan + ":3001 --values - " + l.path("prod/opt/prod-services/kuma/monitors.yaml"); asked != want ||
+		!strings.Contains(values, `"HOME_DOMAIN": "home.example.org"`) || !strings.Contains(values, password(secrets, "KUMA_PASSWORD")) {
+		t.Errorf("kuma-sync was asked %q with %s, want %q", asked, values, want)
+	}
+	if quiet := l.read(t, "docker/quiet"); !strings.Contains(quiet, "<listenAddress>tcp://"+lan+":22000<") || !strings.Contains(quiet, "natEnabled)>true<") {
+		t.Errorf("Syncthing's first start: %s", quiet)
 	}
 	var options struct{ ListenAddresses []string }
 	l.get(t, "GET", lan, "key-of-the-first", "/rest/config/options", &options)

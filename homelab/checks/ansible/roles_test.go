@@ -37,6 +37,11 @@ func TestADeploymentLaysEverythingDownOnce(t *testing.T) {
 	}
 	l.ollama(t)
 
+	t.Run("the tag secrets makes them and asks no host", func(t *testing.T) {
+		if o := l.play(t, "site.yml", "--tags", "secrets"); o.err != nil || strings.Contains(o.text, "TASK [runner") {
+			t.Fatal(o.text)
+		}
+	})
 	t.Run("the first run makes the secrets and stops at what only the owner can give", func(t *testing.T) {
 		o := l.play(t, "site.yml", "--tags", "config", "--limit", "dev")
 		if o.err == nil || !strings.Contains(o.text, "dev-learning/env.example wants a value for DISCORD_ALERT_WEBHOOK") {
@@ -49,11 +54,13 @@ func TestADeploymentLaysEverythingDownOnce(t *testing.T) {
 	})
 	secrets := l.secrets(t)
 	t.Run("the next run lays everything down", func(t *testing.T) {
+		l.settings["homelab_plex_claim"] = "claim-of-the-first-run"
 		if o := l.play(t, "site.yml", "--tags", "config"); o.err != nil || o.changed() == 0 {
 			t.Fatal(o.text)
 		}
 	})
-	t.Run("a further run changes nothing", func(t *testing.T) {
+	t.Run("a further run changes nothing, also without what is given once", func(t *testing.T) {
+		delete(l.settings, "homelab_plex_claim")
 		var o outcome
 		for range 3 { // another runner, of a tree that was edited meanwhile, is a reason to change
 			before := runnerOfTree(t)
@@ -141,7 +148,14 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	withSecrets(t, l)
-	o := l.play(t, "site.yml", "--tags", "config", "--limit", "dev", "-vv", "--diff")
+	const key = "the owner's own key"
+	l.write(t, "own.pem", "a certificate\n")
+	l.write(t, "own.key", key+"\n")
+	l.settings["homelab_certificate"], l.settings["homelab_certificate_key"] = l.path("own.pem"), l.path("own.key")
+	o := l.play(t, "site.yml", "--tags", "config", "--limit", "dev,prod", "-vv", "--diff")
+	if l.read(t, "prod/opt/prod-services/nginx/tls/key.pem") != key+"\n" || strings.Contains(o.text, key) {
+		t.Error("the certificate's key is in the output, or not in its place")
+	}
 	if o.err != nil || !strings.Contains(o.text, "+++ after: ") || !strings.Contains(l.read(t, "dev/opt/dev-learning/.env"), given["DISCORD_ALERT_WEBHOOK"]) {
 		t.Fatal("it did not show what it wrote: ", o.text)
 	}
@@ -254,6 +268,10 @@ func TestWhatIsRefused(t *testing.T) {
 			[]string{"--tags", "assert", "--limit", "dev,prod"},
 			[]string{"homelab_tailscale_ip of dev is 192.168.1.11. It must be the host's own Tailscale address, in 100.64.0.0/10",
 				"homelab_tailscale_ip of prod is . It must be the host's own Tailscale address, in 100.64.0.0/10"}},
+		{"the same, under the tag of a host's part", map[string]any{"prod.homelab_tailscale_ip": "0.0.0.0"}, nil,
+			[]string{"--tags", "prod-services", "--limit", "prod"}, []string{"homelab_tailscale_ip of prod is 0.0.0.0. It must be"}},
+		{"the same, without the assertions", map[string]any{"prod.homelab_tailscale_ip": "0.0.0.0"}, withSecrets,
+			[]string{"--tags", "config", "--skip-tags", "assert", "--limit", "prod"}, []string{"homelab_tailscale_ip of prod is 0.0.0.0. It must be"}},
 		{"an address that is not this host's", map[string]any{"dev.homelab_tailscale_ip": "100.64.0.99"}, nil,
 			[]string{"--tags", "assert", "--limit", "dev"}, []string{"and the inventory says 100.64.0.99"}},
 		{"a host that is logged out", nil, func(t *testing.T, l *lab) {
@@ -383,5 +401,26 @@ func TestComposeUpWaitsForTheAddress(t *testing.T) {
 				t.Errorf("got %v, %q: %s", err, up, out)
 			}
 		})
+	}
+}
+
+// Whoever deploys the same tree twice gets the same programs.
+func TestTagsThatMoveAreNone(t *testing.T) {
+	var vars struct {
+		Pinned string `yaml:"common_image_pinned"`
+	}
+	book(t, "roles/common/vars/main.yml", &vars)
+	pinned := regexp.MustCompile(strings.TrimSpace(vars.Pinned))
+	for image, want := range map[string]bool{
+		"nginx:1.30.4-alpine": true, "postgres:18.6-alpine": true, "pgsty/silo:RELEASE.2026-09-16T00-00-00Z": true,
+		"searxng/searxng:2026.10.9-f4822b3fc": true, "plexinc/pms-docker:1.43.4.10903-e5521bd8c": true, "prom/prometheus:v3.14.0": true,
+		"runner:v0.3-12-g81a27b5": true, "localhost:5000/nginx:1.30.4": true, "redis@sha256:" + strings.Repeat("0f", 32): true,
+		"nginx": false, "nginx:latest": false, "nginx:LATEST": false, "localhost:5000/nginx": false, "nginx:mainline": false, "nginx:1": false, "nginx:1.30": false,
+		"redis:7-alpine3.21": false, "redis:7.4-alpine": false, "prom/prometheus:v3.14": false, "alpine:latest-3.21": false, "plexinc/pms-docker:public": false,
+		"portainer/portainer-ce:lts": false, "postgres:18-alpine": false, "redis@sha256:0f": false, "else/runner:x": false,
+	} {
+		if pinned.MatchString(image) != want {
+			t.Errorf("%s: pinned is %v", image, !want)
+		}
 	}
 }

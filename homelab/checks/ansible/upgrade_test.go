@@ -137,9 +137,9 @@ func TestAnUpgradeMovesAnOverrideToo(t *testing.T) {
 	t.Parallel()
 	l := newUpgrade(t)
 	const override = "prod/opt/prod-services/compose.override.yaml"
-	const text = "x-standin: &standin\n  image: rehearsal/standin:1.0\n\nservices:\n  nginx:\n    image: rehearsal/nginx:1.22\n  gitea:\n    <<: *standin\n    command: [gitea]\n  portainer:\n    <<: *standin\n"
+	const text = "x-standin: &standin\n  image: rehearsal/standin:1.0.0\n\nservices:\n  nginx:\n    image: rehearsal/nginx:1.22.0\n  gitea:\n    <<: *standin\n    command: [gitea]\n  portainer:\n    <<: *standin\n"
 	l.write(t, override, text)
-	l.write(t, "docker/container", "rehearsal/standin:1.0")
+	l.write(t, "docker/container", "rehearsal/standin:1.0.0")
 	l.write(t, "docker/images", "rehearsal/standin:1.27.4\nrehearsal/standin:1.27.5\n")
 	if o := l.upgrade(t); o.err != nil {
 		t.Fatal(o.text)

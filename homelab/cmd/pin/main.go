@@ -41,8 +41,8 @@ func main() {
 }
 
 func run(ctx context.Context, files []string, out io.Writer) error {
-	if len(files) == 0 {
-		return errors.New("name the compose files")
+	if len(files) == 0 || strings.HasPrefix(files[0], "-") {
+		return errors.New("usage: pin COMPOSE-FILE ...\nIt writes the digest of each image, as its registry has it now, behind the tag")
 	}
 	p := &pinner{out: out, known: make(map[string]answer)}
 	var failed []error

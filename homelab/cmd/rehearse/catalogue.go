@@ -20,7 +20,7 @@ func (w *world) allFaults() []fault {
 	}
 	// Only a stand-in can be told to answer as a SearXNG does that is set up wrongly.
 	instead := func(fault string) func(context.Context) (string, error) {
-		return change("    image: rehearsal/standin:1.0\n    command: [searxng, \"0.0.0.0:8080\"]\n" +
+		return change("    image: rehearsal/standin:1.0.0\n    command: [searxng, \"0.0.0.0:8080\"]\n" +
 			"    environment: {STANDIN_FAULT: " + fault + "}\n" +
 			"    healthcheck: {test: [CMD, /rehearsal/standin, probe, \"http://127.0.0.1:8080/healthz\"]}\n")
 	}

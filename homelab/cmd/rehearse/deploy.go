@@ -279,7 +279,7 @@ func (w *world) healthy(ctx context.Context) (string, error) {
 			continue
 		}
 		healthy++
-		if cells[1] != "rehearsal/standin:1.0" {
+		if cells[1] != "rehearsal/standin:1.0.0" {
 			real++
 		}
 	}

@@ -70,13 +70,13 @@ func (w *world) play(ctx context.Context) error {
 
 // imageTags are the images and what each starts; all are one root file system.
 var imageTags = []struct{ tag, entry, command string }{
-	{"rehearsal/standin:1.0", `["/rehearsal/standin"]`, `[]`},
-	{"rehearsal/nginx:1.22", `["/rehearsal/nginx"]`, `["nginx", "-g", "daemon off;"]`},
+	{"rehearsal/standin:1.0.0", `["/rehearsal/standin"]`, `[]`},
+	{"rehearsal/nginx:1.22.0", `["/rehearsal/nginx"]`, `["nginx", "-g", "daemon off;"]`},
 	{"rehearsal/postgres:15.0", `["/rehearsal/postgres"]`, `[]`},
-	{"rehearsal/redis:7.0", `[]`, `["redis-server"]`},
-	{"rehearsal/syncthing:1.19", `["/rehearsal/syncthing"]`, `[]`},
-	{"rehearsal/prometheus:2.42", `["/usr/bin/prometheus"]`, `[]`},
-	{"rehearsal/searx:1.1", `["/rehearsal/searx"]`, `[]`},
+	{"rehearsal/redis:7.0.0", `[]`, `["redis-server"]`},
+	{"rehearsal/syncthing:1.19.0", `["/rehearsal/syncthing"]`, `[]`},
+	{"rehearsal/prometheus:2.42.0", `["/usr/bin/prometheus"]`, `[]`},
+	{"rehearsal/searx:1.1.0", `["/rehearsal/searx"]`, `[]`},
 }
 
 func (w *world) images(ctx context.Context) (string, error) {
@@ -122,7 +122,7 @@ func (w *world) network(ctx context.Context) (string, error) {
 		"ip address add "+prodIP+"/24 dev tailnet", "ip address add "+devIP+"/24 dev tailnet", "ip address add "+davasIP+"/24 dev tailnet",
 		"ip address add "+publicIP+"/32 dev tailnet",
 		"ip link add home type bridge", "ip link set home up", "ip address add "+prodLAN+"/24 dev home",
-		"docker run --detach --name contabo --network none --restart unless-stopped rehearsal/standin:1.0 pause"); err != nil {
+		"docker run --detach --name contabo --network none --restart unless-stopped rehearsal/standin:1.0.0 pause"); err != nil {
 		return "", err
 	}
 	pid, err := w.do(ctx, "docker", "inspect", "--format", "{{.State.Pid}}", "contabo")
@@ -145,8 +145,8 @@ func (w *world) network(ctx context.Context) (string, error) {
 		}
 	}
 	if err := w.doAll(ctx,
-		"docker run --detach --name davas-ollama --network host rehearsal/standin:1.0 ollama "+davasIP+":11434",
-		"docker run --detach --name discord --network container:contabo rehearsal/standin:1.0 discord 127.0.0.1:9111"); err != nil {
+		"docker run --detach --name davas-ollama --network host rehearsal/standin:1.0.0 ollama "+davasIP+":11434",
+		"docker run --detach --name discord --network container:contabo rehearsal/standin:1.0.0 discord 127.0.0.1:9111"); err != nil {
 		return "", err
 	}
 	if err := w.startOllama(ctx); err != nil {
@@ -170,7 +170,7 @@ func (w *world) startOllama(ctx context.Context) error {
 	program := os.Getenv("REHEARSE_OLLAMA")
 	if program == "" {
 		w.provider, w.model = "echo", "echo"
-		return w.doAll(ctx, "docker run --detach --name contabo-ollama --network container:contabo rehearsal/standin:1.0 ollama 127.0.0.1:11434")
+		return w.doAll(ctx, "docker run --detach --name contabo-ollama --network container:contabo rehearsal/standin:1.0.0 ollama 127.0.0.1:11434")
 	}
 	// It outlives this step, and ends with the world.
 	cmd := w.command(context.WithoutCancel(ctx), "nsenter", "--net=/run/netns/contabo", program, "serve")

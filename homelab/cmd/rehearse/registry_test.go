@@ -50,7 +50,7 @@ func TestFetchTakesWhatARegistryHas(t *testing.T) {
 
 func TestOverridesLeaveATrueImageAlone(t *testing.T) {
 	const text = `x-standin: &standin
-  image: rehearsal/standin:1.0
+  image: rehearsal/standin:1.0.0
   network_mode: container:contabo
 services:
   runner:
@@ -80,7 +80,7 @@ services:
 	if one := project.Services["cloudflared"]; one.Image != "" || one.Command != nil || one.NetworkMode != "container:contabo" {
 		t.Errorf("its true image is there: %+v", one)
 	}
-	if one := project.Services["node-exporter"]; one.Image != "rehearsal/standin:1.0" || !strings.Contains(string(got), "!reset") {
+	if one := project.Services["node-exporter"]; one.Image != "rehearsal/standin:1.0.0" || !strings.Contains(string(got), "!reset") {
 		t.Errorf("it has no image of its own: %+v\n%s", one, got)
 	}
 }
