@@ -120,9 +120,12 @@ func timeHTML(t time.Time, location *time.Location) template.HTML {
 		template.HTMLEscapeString(local.Format("Monday 2 January 2006, 15:04:05 MST")), local.Format("2 Jan 15:04")))
 }
 
-// took shows a duration: 340 ms, 2.4 s, 3 min 5 s.
+// took shows a duration: 340 ms, 2.4 s, 3 min 5 s. What was measured took some time,
+// so it is never 0.
 func took(d time.Duration) string {
 	switch {
+	case d < time.Millisecond:
+		return "less than 1 ms"
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < time.Minute:

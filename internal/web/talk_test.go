@@ -125,6 +125,9 @@ func TestTheRateIsTheSameForPagesAndPrograms(t *testing.T) {
 		"the server measured it":  {provider.Answer{Rate: 7, Took: time.Second, Usage: provider.Usage{Written: 5}}, 7},
 		"it is made of the times": {provider.Answer{Took: 4 * time.Second, Load: time.Second, FirstToken: time.Second, Usage: provider.Usage{Written: 50}}, 25},
 		"nothing was counted":     {provider.Answer{Took: 4 * time.Second}, 0},
+		"it came at one blow":     {provider.Answer{Took: 2*time.Second + 3*time.Microsecond, FirstToken: 2 * time.Second, Usage: provider.Usage{Written: 12}}, 0},
+		"it came too fast":        {provider.Answer{Took: 9 * time.Millisecond, Usage: provider.Usage{Written: 12}}, 0},
+		"it was fast":             {provider.Answer{Took: 10 * time.Millisecond, Usage: provider.Usage{Written: 12}}, 1200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPanel(t, newFakeJobs(t))
@@ -178,6 +181,9 @@ func TestTheFactsOfAnAnswer(t *testing.T) {
 		not  string
 	}{
 		"the load has its name":                  {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 19 * time.Millisecond, Load: 400 * time.Millisecond}}, "first token after 19 ms, model loaded in 400 ms", ""},
+		"a model that was there was not loaded":  {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 19 * time.Millisecond, Load: 99 * time.Millisecond}}, "first token after 19 ms", "loaded"},
+		"from a tenth of a second on it was":     {history.Message{State: history.Done, Answer: provider.Answer{Load: 100 * time.Millisecond}}, "model loaded in 100 ms", ""},
+		"no token comes in no time":              {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 999 * time.Microsecond}}, "first token after less than 1 ms", "0 ms"},
 		"without a load none is told":            {history.Message{State: history.Done, Answer: provider.Answer{FirstToken: 19 * time.Millisecond}}, "first token after 19 ms", "loaded"},
 		"a stopped answer tells what was read":   {history.Message{State: history.Stopped, Answer: provider.Answer{Usage: provider.Usage{Read: 7}}}, "7 tokens read", "written"},
 		"one that broke off tells all":           {history.Message{State: history.Failed, Answer: provider.Answer{Usage: provider.Usage{Read: 7, Written: 3}}}, "7 tokens read, 3 written", ""},
