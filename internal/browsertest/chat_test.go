@@ -123,6 +123,12 @@ func TestAnsweredAnewTheEarlierAnswerStays(t *testing.T) {
 	c = r.davas.next()
 	c.say("The Severn")
 	p.shows("The Severn")
+	p.unfold("details.earlier") // what one asked anew about is there to be compared
+	p.sees("details.earlier .body.answer", "The Thames")
+	p.reload()
+	p.shows("The Severn")
+	p.unfold("details.earlier")
+	p.sees("details.earlier .body.answer", "The Thames")
 	c.end()
 	if got := p.answered(); got != "The Severn" {
 		t.Errorf("the newest version is %q", got)

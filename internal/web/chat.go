@@ -40,8 +40,8 @@ type turnView struct {
 	Turn         int
 	Asked        string
 	At           time.Time
-	// Answer is the newest version, nil while there is none; Earlier are those
-	// before it, the newest first.
+	// Answer is the newest version, nil while there is none or a further one is made;
+	// Earlier are those before it, the newest first.
 	Answer  *answerView
 	Earlier []answerView
 	// Running says that an answer is under way. Last turns can be answered anew.
@@ -51,6 +51,13 @@ type turnView struct {
 	// Forgotten says that the model no longer reads what stands above, Unread that it
 	// will read nothing of this turn either, which is the last.
 	Forgotten, Unread bool
+}
+
+// supersede makes room for a further version.
+func (t *turnView) supersede() {
+	if t.Answer != nil {
+		t.Earlier, t.Answer = slices.Insert(t.Earlier, 0, *t.Answer), nil
+	}
 }
 
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
@@ -173,9 +180,7 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 			all = append(all, turnView{Conversation: c.ID, Turn: m.Turn, Asked: m.Text, At: m.Created, Last: m.Turn == c.Turns, Running: running && m.Turn == c.Turns, Provider: c.Provider, Model: c.Model})
 		case history.Assistant:
 			t := &all[len(all)-1]
-			if t.Answer != nil {
-				t.Earlier = slices.Insert(t.Earlier, 0, *t.Answer)
-			}
+			t.supersede()
 			view := a.answer(ctx, m)
 			t.Answer = &view
 		}
@@ -185,6 +190,9 @@ func (a *App) views(ctx context.Context, c history.Conversation, messages []hist
 	}
 	first := a.firstRead(ctx, c, all[0].Turn)
 	for i := range all {
+		if all[i].Running {
+			all[i].supersede() // it can be read while the next one waits for its host
+		}
 		all[i].Forgotten = all[i].Turn == first
 		all[i].Unread = all[i].Last && !all[i].Running && first > all[i].Turn
 	}

@@ -231,3 +231,50 @@ func TestAdviceSpeaksOfABillWhereOneCanCome(t *testing.T) {
 		})
 	}
 }
+
+// noPlace is the line at a model server that never comes to an end.
+type noPlace struct{}
+
+func (noPlace) Acquire(ctx context.Context, _ string, _ provider.Class, _ string) (func(), error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (noPlace) Lines(context.Context) []provider.Line { return nil }
+
+func TestWhileAnAnswerIsMadeAnewTheOneBeforeIsThere(t *testing.T) {
+	p := withTalk(t, 0, history.Message{State: history.Done, Text: "The Thames"})
+	l, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c := chat.New(chat.Options{History: p.app.o.History, Hub: p.jobs.hub, Ledger: l, Places: noPlace{}, Asker: &ask.Asker{Location: time.UTC, Log: slog.New(slog.DiscardHandler)}, Location: time.UTC, Log: slog.New(slog.DiscardHandler),
+		Hosts: []ask.Host{{Name: "echo", Provider: echo.New("echo", provider.Deadlines{})}}})
+	p.app.o.Chat = c
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(ctx) }()
+	<-c.Ready()
+	show := func() *dom { return parse(t, p.get("/chat/c1", asPage).Body.String()) }
+	if n := len(show().class("earlier")); n != 0 {
+		t.Fatalf("%d lists of earlier answers before there is a second", n)
+	}
+	if w := p.post("/chat/c1/turns/1/again", nil); w.Code != 303 {
+		t.Fatalf("answering anew: %d %s", w.Code, w.Body)
+	}
+	d := show()
+	if !d.id("turn-1").has("data-running") {
+		t.Fatalf("no answer is made: %s", d.text())
+	}
+	earlier := d.class("earlier")
+	if len(earlier) != 1 {
+		t.Fatalf("%d lists of earlier answers", len(earlier))
+	}
+	earlier[0].says("Earlier answers (1)", "The Thames")
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
