@@ -69,6 +69,11 @@ func TestStop(t *testing.T) {
 			c := r.davas.next()
 			c.say("Once upon a time")
 			p.shows("Once upon a time")
+			p.click("button[popovertarget=settings]") // what lies over the chat takes Esc for itself
+			p.press(kb.Escape)
+			p.until("the settings are closed", `!document.querySelector("#settings").matches(":popover-open")`)
+			c.say(", there was")
+			p.shows("Once upon a time, there was")
 			began := time.Now()
 			row.stop(p)
 			within(t, "the call at the provider ends", c.gone)
@@ -76,7 +81,7 @@ func TestStop(t *testing.T) {
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("the call ended after %s", took)
 			}
-			if got := p.answered(); got != "Once upon a time" {
+			if got := p.answered(); got != "Once upon a time, there was" {
 				t.Errorf("what had come is shown as %q", got)
 			}
 			p.sees(".turn .notice", "Stopped here")

@@ -68,6 +68,13 @@ func TestOnAPhone(t *testing.T) {
 	if box := eval[[]float64](p, `(() => { const b = document.querySelector("button.stop").getBoundingClientRect(); return [b.height, b.width]; })()`); box[0] < 36 || box[1] < 44 {
 		t.Errorf("Stop is too small for a thumb: %v", box)
 	}
+	p.click("header.top .menu")
+	p.sees("#sidebar", "Write a Go function")
+	p.press(kb.Escape)
+	p.until("the drawer is closed", `!document.querySelector("#sidebar").checkVisibility({ visibilityProperty: true })`)
+	if p.count("[data-running]") != 1 {
+		t.Error("closing the drawer stopped the answer")
+	}
 	p.click("button.stop")
 	p.done()
 	eval[bool](p, "(scrollTo(0, 0), true)")

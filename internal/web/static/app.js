@@ -271,7 +271,8 @@
       }
     });
     document.addEventListener("keydown", (e) => {
-      if (e.key === "Escape" && running() && !$("dialog[open]")) { e.preventDefault(); $(".stop", composer).click(); }
+      // What lies over the page takes Esc for itself: the browser closes it.
+      if (e.key === "Escape" && running() && !$("dialog[open], :popover-open")) { e.preventDefault(); $(".stop", composer).click(); }
       if (e.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName)) { e.preventDefault(); text.focus(); }
     });
     // The model that was chosen last is chosen for a new conversation.
