@@ -32,7 +32,18 @@ func TestAJobIsHandedInAndSeenToComplete(t *testing.T) {
 	}
 	p.until("what was typed is there", `document.querySelector("#job-body").value === "Where do hedgehogs sleep?" && document.querySelector("#job-title").value === "Hedgehogs"`)
 
+	// What is mended is no longer complained of, also where something else is wrong.
 	eval[string](p, `document.querySelector("#job-temperature").value = "1"`)
+	p.click("#job-max_tokens")
+	p.insert("-1")
+	p.click("#new-job button[type=submit]")
+	p.sees("#job-max_tokens-error", "1")
+	p.until("only the other field is marked", `document.activeElement.id === "job-max_tokens" && document.querySelectorAll("#new-job [aria-invalid]").length === 1`)
+	if got := p.text("#job-temperature-error"); eval[bool](p, `document.querySelector("#job-temperature-error").checkVisibility()`) {
+		t.Errorf("beside the temperature stands still %q", got)
+	}
+
+	eval[string](p, `document.querySelector("#job-max_tokens").value = ""`)
 	p.click("#new-job button[type=submit]")
 	c := r.davas.next()
 	p.sees("#active .job", "Hedgehogs")

@@ -207,7 +207,9 @@
     if (!box) { tell(words); return; }
     box.hidden = !words;
     box.textContent = words || "";
+    // What was wrong before may be mended: only what is said now stands.
     for (const input of $$("[aria-invalid]", form)) input.removeAttribute("aria-invalid");
+    for (const beside of $$("[data-error-for]", form)) beside.hidden = true;
     const input = field && form.elements[field];
     if (input instanceof Element) {
       input.setAttribute("aria-invalid", "true");
@@ -225,7 +227,6 @@
     if (status === 401 || (status === 403 && ctx.sourceElement?.id === "stream")) return signedOut();
     if (ctx.sourceElement?.id === "stream") { tell("The connection is lost. Trying again…"); return connect(ctx.sourceElement); }
     if (status < 400) {
-      for (const beside of form ? $$("[data-error-for]", form) : []) beside.hidden = true;
       if (form) complain(form, "");
       if (form === composer && status === 204 && !/\/stop$/.test(ctx.request?.action || "")) {
         text.value = "";
