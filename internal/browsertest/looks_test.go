@@ -13,13 +13,29 @@ func TestOnAPhone(t *testing.T) {
 	const long = "open/hf.co/somebody/Some-30B-A3B-Instruct-2507-GGUF:Q4_K_M"
 	r := prepareRoom(t)
 	r.configure(r.unlisted())
-	r.davas.names = append(r.davas.names, strings.TrimPrefix(long, "open/"))
+	// Words without a space, as long as one may write them.
+	name, word := strings.Repeat("model", 20), strings.Repeat("Donaudampfschiff", 18)
+	r.davas.names = append(r.davas.names, strings.TrimPrefix(long, "open/"), name)
 	r.start()
 	p := r.enter()
 	r.furnish(p)
+	r.davas.answer("of steamers", "Of "+word)
+	r.post("/chat/steamers/messages", map[string]string{"provider": "open", "model": name, "text": "What of steamers? " + word})
+	r.post("/chat/steamers/settings", map[string]string{"title": word[:200]})
+	r.drop("steamers.md", "---\njob_type: text\nprovider: echo\nmodel: cut\ntitle: "+word+"\n---\n\nx\n")
+	r.drop("model.md", "---\njob_type: text\nprovider: echo\nmodel: "+name+"\n---\n\nx\n")
+	r.drop(word[:200]+".md", "---\njob_type: text\nprovider: "+word[:112]+"\n---\n\nx\n")
+	p.open("/queue")
+	p.sees("#recent h3", word)
+	p.sees("#recent h3", word[:200])
+	p.sees("#recent .reason", name)
+	job := eval[string](p, `[...document.querySelectorAll("#recent h3 a")].find((a) => a.innerText === `+quoted(word)+`).pathname`)
+	refused := eval[string](p, `[...document.querySelectorAll("h3 a")].find((a) => a.innerText === `+quoted(word[:200])+`).pathname`)
+	p.open("/chat/steamers")
+	p.sees(".message.assistant .body", word)
 	p.size(390, 844, chromedp.EmulateMobile, chromedp.EmulatePortrait, chromedp.EmulateTouch)
 	chat := ""
-	for _, path := range []string{"/chat", "/queue", "/health", "the last conversation"} {
+	for _, path := range []string{"/chat", "/queue", job, refused, "/health", "/chat/steamers", "the last conversation"} {
 		if path == "the last conversation" {
 			path = chat
 		}
@@ -36,9 +52,9 @@ func TestOnAPhone(t *testing.T) {
 			t.Errorf("%s: one cannot read which model server that is", path)
 		}
 		if wide := eval[[]string](p, `(() => {
-			const all = document.documentElement;
-			if (all.scrollWidth <= innerWidth) return [];
-			return [all.scrollWidth + " pixels", ...[...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.cloneNode(false).outerHTML)];
+			const all = document.documentElement, phone = 390; // innerWidth grows with what is too wide
+			if (all.scrollWidth <= phone) return [];
+			return [all.scrollWidth + " pixels", ...[...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > phone + 1).map((e) => e.cloneNode(false).outerHTML)];
 		})()`); len(wide) > 0 {
 			t.Errorf("%s is wider than the window: %s", path, strings.Join(wide, "\n"))
 		}
