@@ -45,7 +45,7 @@ func (h *History) Ask(ctx context.Context, conversation string, s Settings, text
 }
 
 // Change sets all settings of a conversation. Nothing is written where they are
-// as they were.
+// as they were. A conversation that was deleted is ErrDeleted.
 func (h *History) Change(ctx context.Context, conversation string, s Settings, now time.Time) error {
 	s = s.clean()
 	err := h.inTx(ctx, func(tx *sql.Tx) error {
@@ -54,7 +54,7 @@ func (h *History) Change(ctx context.Context, conversation string, s Settings, n
 		case err != nil:
 			return err
 		case k.deleted > 0:
-			return ErrUnknown
+			return ErrDeleted
 		case s.equal(k.Settings):
 			return nil
 		}
@@ -76,6 +76,18 @@ func (h *History) Delete(ctx context.Context, conversation string, now time.Time
 // ErrUnknown.
 func (h *History) Undelete(ctx context.Context, conversation string, now time.Time) error {
 	return h.mark(ctx, "undelete", conversation, false, now)
+}
+
+// CanUndelete says whether a conversation is deleted and not yet purged.
+func (h *History) CanUndelete(ctx context.Context, conversation string) (bool, error) {
+	k, err := find(ctx, h.db.Read, conversation)
+	if errors.Is(err, ErrUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("conversation %s: %w", conversation, err)
+	}
+	return k.meta.Deleted && !k.meta.Purged, nil
 }
 
 func (h *History) mark(ctx context.Context, doing, conversation string, deleted bool, now time.Time) error {

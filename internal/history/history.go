@@ -32,8 +32,8 @@ var (
 	// ErrUnknown is the error of a conversation or turn that is not there, or no
 	// longer.
 	ErrUnknown = errors.New("no such conversation")
-	// ErrDeleted is the error of a message to a conversation that was deleted. Its
-	// id cannot be used for a new one.
+	// ErrDeleted is the error of a conversation that was deleted, also of what only
+	// reads it. Its id cannot be used for a new one.
 	ErrDeleted = errors.New("the conversation was deleted")
 	// ErrStale is the error of a change to an answer that does not run any more.
 	ErrStale = errors.New("the answer has ended already")

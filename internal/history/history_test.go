@@ -264,11 +264,11 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 		want error
 	}{
 		{"a page of an unknown conversation", func() error { _, _, err := h.Page(ctx, "none", 0, 9); return err }, ErrUnknown},
-		{"a page of a deleted one", func() error { _, _, err := h.Page(ctx, "gone", 0, 9); return err }, ErrUnknown},
-		{"what is new in a deleted one", func() error { _, err := h.Since(ctx, "gone", 1); return err }, ErrUnknown},
-		{"a deleted one itself", func() error { _, err := h.Conversation(ctx, "gone"); return err }, ErrUnknown},
+		{"a page of a deleted one", func() error { _, _, err := h.Page(ctx, "gone", 0, 9); return err }, ErrDeleted},
+		{"what is new in a deleted one", func() error { _, err := h.Since(ctx, "gone", 1); return err }, ErrDeleted},
+		{"a deleted one itself", func() error { _, err := h.Conversation(ctx, "gone"); return err }, ErrDeleted},
 		{"settings of an unknown one", func() error { return h.Change(ctx, "none", settings, noon) }, ErrUnknown},
-		{"settings of a deleted one", func() error { return h.Change(ctx, "gone", Settings{}, noon) }, ErrUnknown},
+		{"settings of a deleted one", func() error { return h.Change(ctx, "gone", Settings{}, noon) }, ErrDeleted},
 		{"an answer in an unknown one", func() error { _, err := h.Start(ctx, Running{Conversation: "none", Turn: 1}); return err }, ErrUnknown},
 		{"an answer to a turn that was not asked", func() error { _, err := h.Start(ctx, Running{Conversation: "c", Turn: 2}); return err }, ErrUnknown},
 		{"an answer to the settings", func() error { _, err := h.Start(ctx, Running{Conversation: "c"}); return err }, ErrUnknown},
@@ -291,6 +291,26 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 				t.Errorf("it changed\n%s to\n%s", before, after)
 			}
 		})
+	}
+}
+
+func TestWhatCanBeBroughtBack(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	for _, id := range []string{"there", "back", "gone", "purged"} {
+		ask(t, h, id, "q", at(0))
+	}
+	must(t, h.Delete(ctx, "purged", at(1)))
+	if _, err := h.Purge(ctx, at(2)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, h.Delete(ctx, "gone", at(3)))
+	must(t, h.Delete(ctx, "back", at(3)))
+	must(t, h.Undelete(ctx, "back", at(4)))
+	for id, want := range map[string]bool{"there": false, "back": false, "gone": true, "purged": false, "none": false} {
+		if got, err := h.CanUndelete(ctx, id); got != want || err != nil {
+			t.Errorf("%s: %t, %v, want %t", id, got, err, want)
+		}
 	}
 }
 

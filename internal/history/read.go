@@ -30,11 +30,12 @@ func find(ctx context.Context, in querier, id string) (kept, error) {
 	return k, err
 }
 
-// Conversation returns a conversation, or ErrUnknown, also of one that is deleted.
+// Conversation returns a conversation, ErrDeleted of one that was deleted, or
+// ErrUnknown.
 func (h *History) Conversation(ctx context.Context, id string) (Conversation, error) {
 	k, err := find(ctx, h.db.Read, id)
 	if err == nil && k.deleted > 0 {
-		err = ErrUnknown
+		err = ErrDeleted
 	}
 	if err != nil {
 		return Conversation{}, fmt.Errorf("conversation %s: %w", id, err)

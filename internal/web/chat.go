@@ -79,9 +79,28 @@ func (a *App) newChat(w http.ResponseWriter, r *http.Request) error {
 	return a.writeChat(w, r, p)
 }
 
+// wanted is the conversation that a request only reads. One that was deleted is not
+// there for it; a page offers to bring it back while that can be done.
+func (a *App) wanted(r *http.Request) (history.Conversation, error) {
+	id := r.PathValue("conversation")
+	c, err := a.o.History.Conversation(r.Context(), id)
+	if !errors.Is(err, history.ErrDeleted) {
+		return c, err
+	}
+	f := &fault{Status: http.StatusNotFound, Text: "this conversation was deleted"}
+	deleted, err := a.o.History.CanUndelete(r.Context(), id)
+	if err != nil {
+		return c, err
+	}
+	if deleted {
+		f.Deleted = id
+	}
+	return c, f
+}
+
 // conversation is one conversation, with its last turns.
 func (a *App) conversation(w http.ResponseWriter, r *http.Request) error {
-	c, err := a.o.History.Conversation(r.Context(), r.PathValue("conversation"))
+	c, err := a.wanted(r)
 	if err != nil {
 		return err
 	}
@@ -115,7 +134,7 @@ func (a *App) writeChat(w http.ResponseWriter, r *http.Request, p chatPage) erro
 
 // messages is a page of a conversation: turns as HTML, or its messages as JSON.
 func (a *App) messages(w http.ResponseWriter, r *http.Request) error {
-	c, err := a.o.History.Conversation(r.Context(), r.PathValue("conversation"))
+	c, err := a.wanted(r)
 	if err != nil {
 		return err
 	}

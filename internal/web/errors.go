@@ -26,6 +26,8 @@ type fault struct {
 	Text   string `json:"error"`
 	// Field is the field of a form that is wrong, "" for none.
 	Field string `json:"field,omitempty"`
+	// Deleted is the conversation that was asked for and can be brought back, "" for none.
+	Deleted string `json:"-"`
 }
 
 // Error returns the text.
@@ -46,9 +48,9 @@ func asFault(err error) (f *fault, logged bool) {
 	case errors.As(err, &f):
 		return f, false
 	case errors.As(err, &invalid):
-		return &fault{http.StatusUnprocessableEntity, invalid.Text, invalid.Field}, false
+		return &fault{Status: http.StatusUnprocessableEntity, Text: invalid.Text, Field: invalid.Field}, false
 	case errors.As(err, &bad):
-		return &fault{http.StatusUnprocessableEntity, bad.Error(), bad.Key}, false
+		return &fault{Status: http.StatusUnprocessableEntity, Text: bad.Error(), Field: bad.Key}, false
 	case errors.As(err, &large):
 		return tooLarge(), false
 	case errors.Is(err, history.ErrUnknown):

@@ -89,11 +89,11 @@ func (a *App) plainStream(w http.ResponseWriter, r *http.Request) error {
 
 // chatStream shows the answers of a conversation while they are made.
 func (a *App) chatStream(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("conversation")
-	if _, err := a.o.History.Conversation(r.Context(), id); err != nil {
+	c, err := a.wanted(r)
+	if err != nil {
 		return err
 	}
-	return a.stream(w, r, id, a.hosts, a.talks)
+	return a.stream(w, r, c.ID, a.hosts, a.talks)
 }
 
 // stream is the one event stream of a page: a conversation's answers, where one is
@@ -305,7 +305,7 @@ func (t *talk) tell(ctx context.Context, id uint64, name string, turn int, s spo
 	s.Turn = turn
 	if t.out.page {
 		html, err := t.a.turnHTML(ctx, t.id, turn)
-		if errors.Is(err, history.ErrUnknown) {
+		if errors.Is(err, history.ErrDeleted) {
 			name = "deleted"
 			html, err = t.a.pages.part("chat", "deleted", t.id)
 		}

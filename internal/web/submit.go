@@ -107,7 +107,7 @@ func (a *App) submit(w http.ResponseWriter, r *http.Request) error {
 // refuse says what is wrong with a job, beside the field that it is about. A form
 // keeps what was typed.
 func (a *App) refuse(w http.ResponseWriter, r *http.Request, s submission, bad *note.Error) error {
-	f := &fault{http.StatusUnprocessableEntity, bad.Reason, cmp.Or(bad.Key, bodyField)}
+	f := &fault{Status: http.StatusUnprocessableEntity, Text: bad.Reason, Field: cmp.Or(bad.Key, bodyField)}
 	if _, ok := s.typed["choice"]; ok && (f.Field == "provider" || f.Field == "model") {
 		f.Field = "choice"
 	}
@@ -212,10 +212,10 @@ func (s *submission) fromJSON(sent map[string]json.RawMessage) error {
 		case key == bodyField || key == "prompt":
 			text, ok := value.(string)
 			if !ok {
-				return &fault{http.StatusUnprocessableEntity, "has to be text", key}
+				return &fault{Status: http.StatusUnprocessableEntity, Text: "has to be text", Field: key}
 			}
 			if s.body != "" {
-				return &fault{http.StatusUnprocessableEntity, "give either body or prompt", key}
+				return &fault{Status: http.StatusUnprocessableEntity, Text: "give either body or prompt", Field: key}
 			}
 			s.body = text
 		case !slices.Contains(jobKeys(), key):
@@ -237,7 +237,7 @@ func (s *submission) set(values map[string]any) {
 }
 
 func unknownKey(key string) error {
-	return &fault{http.StatusUnprocessableEntity, fmt.Sprintf("%q is no key of a job; there are: %s, %s", key, bodyField, strings.Join(jobKeys(), ", ")), key}
+	return &fault{Status: http.StatusUnprocessableEntity, Text: fmt.Sprintf("%q is no key of a job; there are: %s, %s", key, bodyField, strings.Join(jobKeys(), ", ")), Field: key}
 }
 
 // valueOf is a JSON value as a property's: text, a number, true or false, a list of
@@ -257,13 +257,13 @@ func valueOf(key string, raw json.RawMessage) (any, error) {
 		for i, item := range v {
 			text, ok := item.(string)
 			if !ok {
-				return nil, &fault{http.StatusUnprocessableEntity, "has to be a list of texts", key}
+				return nil, &fault{Status: http.StatusUnprocessableEntity, Text: "has to be a list of texts", Field: key}
 			}
 			texts[i] = text
 		}
 		return texts, nil
 	case map[string]any:
-		return nil, &fault{http.StatusUnprocessableEntity, "has to be text, a number or a list of texts", key}
+		return nil, &fault{Status: http.StatusUnprocessableEntity, Text: "has to be text, a number or a list of texts", Field: key}
 	}
 	return value, nil
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,5 +278,36 @@ func TestWhileAnAnswerIsMadeAnewTheOneBeforeIsThere(t *testing.T) {
 	cancel()
 	if err := <-ran; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestADeletedConversationIsSaidToBeDeleted(t *testing.T) {
+	p := withTalk(t, 0, history.Message{State: history.Done, Text: "The Thames"})
+	if err := p.app.o.History.Delete(t.Context(), "c1", noon); err != nil {
+		t.Fatal(err)
+	}
+	for target, form := range map[string]url.Values{
+		"/chat/c1/messages":      {"text": {"And then?"}},
+		"/chat/c1/turns/1/again": nil,
+		"/chat/c1/settings":      {"title": {"Rivers"}},
+		"/chat/c1/stop":          nil,
+		"/chat/c1/delete":        nil,
+	} {
+		w := p.post(target, form, "HX-Request", "true")
+		if w.Code != 409 || !strings.Contains(w.Body.String(), `"this conversation was deleted; begin a new one"`) {
+			t.Errorf("POST %s: %d %s", target, w.Code, w.Body)
+		}
+	}
+	p.json("/chat/c1", 404, new(any)) // for who only reads, it is not there
+	d := p.page("/chat/c1", 404)
+	d.says("The conversation is deleted.", "Undo")
+	if !slices.Contains(d.links(), "/chat/c1/undelete") {
+		t.Fatalf("nothing leads back: %q", d.links())
+	}
+	if w := p.post("/chat/c1/undelete", nil); w.Code != 303 || w.Header().Get("Location") != "/chat/c1" {
+		t.Errorf("bringing it back: %d %v", w.Code, w.Header())
+	}
+	if w := p.get("/chat/c1", asPage); w.Code != 200 {
+		t.Errorf("it is not back: %d", w.Code)
 	}
 }
