@@ -72,8 +72,15 @@ func (a *App) newChat(w http.ResponseWriter, r *http.Request) error {
 		return a.conversations(w, r)
 	}
 	p := chatPage{frame: a.frame(r, "New chat", "/chat"), ID: newID(), New: true}
-	if id := r.URL.Query().Get("deleted"); chat.ValidID(id) {
-		p.Deleted = id
+	if id := r.URL.Query().Get("deleted"); id != "" {
+		// The address stays in the browser's past: it may be back, or gone for good.
+		deleted, err := a.o.History.CanUndelete(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		if deleted {
+			p.Deleted = id
+		}
 	}
 	p.Stream = "/stream"
 	return a.writeChat(w, r, p)

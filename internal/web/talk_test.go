@@ -311,3 +311,31 @@ func TestADeletedConversationIsSaidToBeDeleted(t *testing.T) {
 		t.Errorf("it is not back: %d", w.Code)
 	}
 }
+
+func TestOnlyWhatCanBeBroughtBackIsOffered(t *testing.T) {
+	p := withTalk(t, 0, history.Message{State: history.Done, Text: "The Thames"})
+	h := p.app.o.History
+	offered := func(target string) bool {
+		d := parse(t, p.get(target, asPage).Body.String())
+		return slices.ContainsFunc(d.links(), func(link string) bool { return strings.HasSuffix(link, "/undelete") })
+	}
+	if offered("/chat?deleted=c1") {
+		t.Error("one that is there is offered, as by Back after Undo")
+	}
+	if offered("/chat?deleted=abc") || offered("/chat/abc") {
+		t.Error("one that never was is offered")
+	}
+	if err := h.Delete(t.Context(), "c1", noon); err != nil {
+		t.Fatal(err)
+	}
+	if !offered("/chat?deleted=c1") || !offered("/chat/c1") {
+		t.Error("one that was deleted a moment ago is not offered")
+	}
+	if n, err := h.Purge(t.Context(), noon.Add(time.Hour)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if offered("/chat?deleted=c1") || offered("/chat/c1") {
+		t.Error("one that was removed for good is offered")
+	}
+	parse(t, p.get("/chat/c1", asPage).Body.String()).says("this conversation was deleted")
+}
