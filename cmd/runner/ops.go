@@ -149,7 +149,7 @@ func (n *node) services() []health.Probe {
 			case s.LastError != "":
 				return "", &health.Problem{State: health.Failing, Reason: fmt.Sprintf("the last ping was not taken (%s); %d wait", s.LastError, s.Queued)}
 			}
-			return fmt.Sprintf("%d pings sent, %d wait", s.Sent, s.Queued), nil
+			return fmt.Sprintf("pings: %d sent, %d wait", s.Sent, s.Queued), nil
 		}
 	}
 	if n.outbox == nil && n.discord == nil && !n.conf.Discord.Webhook.IsZero() {
@@ -198,7 +198,7 @@ func (n *node) pingsElsewhere(ctx context.Context, hook *notify.Discord) (string
 		}
 		return "", err
 	}
-	return fmt.Sprintf("%d pings sent, %d wait, by the worker's process", counts.Sent, counts.Queued), nil
+	return fmt.Sprintf("pings: %d sent, %d wait, by the worker's process", counts.Sent, counts.Queued), nil
 }
 
 // webhook asks whether Discord's webhook is there.

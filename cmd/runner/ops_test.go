@@ -48,7 +48,7 @@ func TestDiscordIsKnownToAControlRoomAlone(t *testing.T) {
 		state  health.State
 		want   string
 	}{
-		{"it is there", 200, 0, "", "0 pings sent, 1 wait"},
+		{"it is there", 200, 0, "", "pings: 0 sent, 1 wait"},
 		{"it is gone", 404, 0, health.WrongKey, "does not exist any more"},
 		{"a ping was not taken", 200, 2, health.Failing, "not taken in 2 tries; 1 wait"},
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -55,10 +57,14 @@ func (p farPlaces) Acquire(ctx context.Context, name string, class provider.Clas
 	}
 }
 
-// gone says that the worker ended while it was asked.
+// gone says that the worker ended while it was asked: it said so, or it was killed and the
+// connection broke.
 func gone(err error) bool {
-	e, ok := errors.AsType[*control.Error](err)
-	return ok && e.Code == control.Stopping
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		return e.Code == control.Stopping
+	}
+	_, broken := errors.AsType[*net.OpError](err)
+	return broken || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // found is closed when a worker answers, or ctx ends.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,6 +18,41 @@ import (
 type fakeOffice struct{ control.Office }
 
 func (fakeOffice) Status(context.Context) (control.Status, error) { return control.Status{}, nil }
+
+// TestAWorkerThatIsKilledGivesTheWaitingAWayOn has it break off before the grant, at each
+// point at which a connection can.
+func TestAWorkerThatIsKilledGivesTheWaitingAWayOn(t *testing.T) {
+	for name, said := range map[string]string{
+		"without a word":           "",
+		"in the answer's head":     "HTTP/1.1 200 OK\r\n",
+		"in the line":              "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"in the middle of a frame": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"gr\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "s")
+			ln, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				conn.Read(make([]byte, 4096))
+				conn.Write([]byte(said))
+				ln.Close()
+				conn.Close()
+			}()
+			p := farPlaces{client: control.Dial(socket), own: provider.NewArbiter(map[string]int{"davas": 1}, time.Now), log: slog.New(slog.DiscardHandler)}
+			release, err := p.Acquire(t.Context(), "davas", provider.Interactive, "chat")
+			if err != nil {
+				t.Fatal(err)
+			}
+			release()
+		})
+	}
+}
 
 // TestAPlaceIsCountedByEachWorker takes a place while one worker runs, or none, and
 // starts others meanwhile.

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"davidcockson.com/runner/internal/ask"
 	"davidcockson.com/runner/internal/history"
@@ -22,6 +23,7 @@ import (
 var (
 	errStopped  = errors.New("stopped by its owner")
 	errStopping = errors.New("the process stopped")
+	errEndless  = fmt.Errorf("the answer is longer than %d MiB; its beginning is kept", history.MostText>>20)
 )
 
 // limitError is the cause of an answer that took too long.
@@ -227,12 +229,17 @@ func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
 		}
 	}()
 	var since time.Time // since when the host is away, zero while it is not
+	var said int
 	sink := func(e provider.Event) {
 		if e.Kind == provider.PhaseEvent && e.Phase == provider.Connecting && !since.IsZero() {
 			return // one look more; what is shown says more
 		}
 		if e.Kind == provider.PhaseEvent && e.Phase == provider.Reading && limit == nil {
 			limit = time.AfterFunc(c.o.Limit, func() { cancel(limitError{c.o.Limit}) })
+		}
+		// The last megabyte is for what is already on its way.
+		if said += len(e.Text); said > history.MostText-1<<20 {
+			cancel(errEndless)
 		}
 		if e.Kind != provider.EndEvent { // a call's end is not yet the answer's
 			a.show(e)
@@ -268,13 +275,22 @@ func (a *answer) call(ctx context.Context, p prompt) (provider.Answer, error) {
 	}
 }
 
-// cause says of an answer that ran out of time that it did.
+// cause says of an answer that ran out of time or of room that it did.
 func (a *answer) cause(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errEndless) && err != nil {
+		return a.endless()
+	}
 	limit, ok := errors.AsType[limitError](context.Cause(ctx))
 	if !ok || err == nil {
 		return err
 	}
 	return &provider.Error{Kind: provider.Timeout, Provider: a.host.Name, Model: a.settings.Model, Reason: limit.Error(), Advice: "set a longer deadlines.job in the config", Sent: true, Cause: err}
+}
+
+// endless is the failure of an answer that the history would not take.
+func (a *answer) endless() *provider.Error {
+	return &provider.Error{Kind: provider.Cut, Provider: a.host.Name, Model: a.settings.Model, Reason: errEndless.Error(),
+		Advice: "ask for less, or queue it as a job with max_tokens", Sent: true}
 }
 
 func (a *answer) show(e provider.Event) {
@@ -321,6 +337,14 @@ func (c *Chat) behind(ctx context.Context, name string) string {
 // message is what the history keeps of an answer that has ended.
 func (a *answer) message(ctx context.Context, got provider.Answer, err error) history.Message {
 	r := a.running
+	// What the history refuses would be tried for ever.
+	if room := history.MostText - len(got.Thinking); len(got.Text) > room {
+		got.Thinking = got.Thinking[:min(len(got.Thinking), history.MostText/2)]
+		got.Text = got.Text[:min(len(got.Text), history.MostText-len(got.Thinking)-utf8.UTFMax)]
+		if err == nil {
+			err = a.endless()
+		}
+	}
 	m := history.Message{Conversation: r.Conversation, Turn: r.Turn, Version: r.Version, Role: history.Assistant, State: history.Done,
 		Text: got.Text, Thinking: got.Thinking, Provider: r.Provider, Model: r.Model, Answer: got, Trace: r.Trace, Created: r.Created, Ended: time.Now()}
 	cause := context.Cause(ctx)

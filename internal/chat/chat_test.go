@@ -416,3 +416,37 @@ func TestTitle(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAnswerWithoutEndEnds has a model say more than the history takes, at once and piece
+// by piece: the conversation goes on, with the answer's beginning.
+func TestAnAnswerWithoutEndEnds(t *testing.T) {
+	most := strings.Repeat("ä", history.MostText/2+1)
+	for name, script := range map[string]func(context.Context, int, provider.Request, provider.Sink) (provider.Answer, error){
+		"at once": func(context.Context, int, provider.Request, provider.Sink) (provider.Answer, error) {
+			return provider.Answer{Text: most, Provider: "davas", Model: "m", Finish: "stop", Usage: provider.Usage{Estimate: 2, Read: 5, Written: 9}}, nil
+		},
+		"piece by piece": func(ctx context.Context, _ int, _ provider.Request, sink provider.Sink) (provider.Answer, error) {
+			var said strings.Builder
+			for piece := most[:1<<20]; ctx.Err() == nil; {
+				sink(provider.Event{Kind: provider.TextEvent, Text: piece})
+				said.WriteString(piece)
+			}
+			return provider.Answer{Text: said.String(), Provider: "davas", Model: "m"}, &provider.Error{Kind: provider.Cancelled, Provider: "davas", Reason: "cancelled", Sent: true}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) {
+				r.model.script = script
+				r.send("never end")
+				r.await()
+				m := r.newest()
+				if m.State != history.Failed || !strings.Contains(m.Reason, "longer than 32 MiB; its beginning is kept") || m.Advice == "" {
+					t.Errorf("it is %s: %s (%s)", m.State, m.Reason, m.Advice)
+				}
+				if len(m.Text) < 30<<20 || !strings.HasPrefix(most, strings.TrimRight(m.Text, "\uFFFD")) {
+					t.Errorf("%d bytes are kept", len(m.Text))
+				}
+			})
+		})
+	}
+}

@@ -60,7 +60,7 @@ func TestRunFoldsTheLogBesideTheWriters(t *testing.T) {
 func TestALogThatIsTooLargeIsEmptiedAtWork(t *testing.T) {
 	h := open(t)
 	for range 3 {
-		ask(t, h, "c", strings.Repeat("x", mostText), at(0))
+		ask(t, h, "c", strings.Repeat("x", MostText), at(0))
 	}
 	if n, err := h.db.LogSize(); err != nil || n <= mostLog {
 		t.Fatalf("%d bytes of log, %v", n, err)

@@ -16,7 +16,7 @@ func (h *History) Ask(ctx context.Context, conversation string, s Settings, text
 	s = s.clean()
 	var turn int
 	err := h.inTx(ctx, func(tx *sql.Tx) error {
-		if len(text) > mostText {
+		if len(text) > MostText {
 			return ErrTooLong
 		}
 		k, err := find(ctx, tx, conversation)

@@ -45,8 +45,8 @@ var (
 	ErrNoSession = errors.New("no such session")
 )
 
-// mostText bounds the text and the thinking of a message together, in bytes.
-const mostText = 32 << 20
+// MostText bounds the text and the thinking of a message together, in bytes.
+const MostText = 32 << 20
 
 // Role says whose words a message is.
 type Role string

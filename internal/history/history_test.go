@@ -256,7 +256,7 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 		ask(t, h, id, "q", at(0))
 	}
 	must(t, h.Delete(ctx, "gone", at(1)))
-	long := strings.Repeat("x", mostText+1)
+	long := strings.Repeat("x", MostText+1)
 	r := start(t, h, "c", 1)
 	for _, row := range []struct {
 		name string

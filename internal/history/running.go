@@ -80,7 +80,7 @@ func (h *History) Record(ctx context.Context, pieces []Piece) error {
 func (h *History) Settle(ctx context.Context, running int64, m Message) (Message, error) {
 	var settled Message
 	err := h.inTx(ctx, func(tx *sql.Tx) error {
-		if len(m.Text)+len(m.Thinking) > mostText {
+		if len(m.Text)+len(m.Thinking) > MostText {
 			return ErrTooLong
 		}
 		all, err := answers(ctx, tx, "WHERE id = ?", running)

@@ -367,13 +367,18 @@ func (a *App) stop(w http.ResponseWriter, r *http.Request) error {
 
 func (a *App) settings(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("conversation")
-	var s struct {
+	known, err := a.o.History.Conversation(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	// What JSON leaves out stays; null is the server's own temperature.
+	s := struct {
 		Title       string   `json:"title"`
 		System      string   `json:"system"`
 		Temperature *float64 `json:"temperature"`
-	}
+	}{known.Title, known.System, known.Temperature}
 	var bad error
-	err := readForm(r, &s, func(get func(string) string) {
+	err = readForm(r, &s, func(get func(string) string) {
 		s.Title, s.System = get("title"), get("system")
 		s.Temperature, bad = temperature(get("temperature"))
 	})

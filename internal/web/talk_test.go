@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,6 +99,41 @@ func TestAReaderWhoseAnswerIsGoneIsToldHowItEnded(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
 		})
+	}
+}
+
+func TestSettingsThatAProgramLeavesOutStay(t *testing.T) {
+	p := withTalk(t, 0, history.Message{State: history.Done, Text: "whole"})
+	post := func(body string) int {
+		r := httptest.NewRequest(http.MethodPost, "http://localhost:8080/chat/c1/settings", strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+p.token)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json")
+		w := httptest.NewRecorder()
+		p.http.ServeHTTP(w, r)
+		return w.Code
+	}
+	warm := 0.5
+	for _, row := range []struct {
+		body string
+		want history.Settings
+	}{
+		{`{"title": "one", "system": "Be short.", "temperature": 0.5}`, history.Settings{Title: "one", System: "Be short.", Temperature: &warm}},
+		{`{"title": "two"}`, history.Settings{Title: "two", System: "Be short.", Temperature: &warm}},
+		{`{"temperature": null}`, history.Settings{Title: "two", System: "Be short."}},
+		{`{"system": ""}`, history.Settings{Title: "two"}},
+	} {
+		if code := post(row.body); code != http.StatusOK {
+			t.Fatalf("%s: %d", row.body, code)
+		}
+		c, err := p.app.o.History.Conversation(t.Context(), "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		row.want.Provider, row.want.Model = c.Provider, c.Model
+		if !reflect.DeepEqual(c.Settings, row.want) {
+			t.Errorf("after %s they are %+v", row.body, c.Settings)
+		}
 	}
 }
 
