@@ -82,12 +82,11 @@ func (t *tree) aim(m kuma.Monitor) (service, why string) {
 	if !ok {
 		return "prod-services/" + name, ""
 	}
-	for _, p := range t.ports[machine.host] {
-		if p.Port == number && (slices.Contains(p.On, machine.on) || slices.Contains(p.On, "all")) {
-			return machine.host + "/" + p.Service, ""
-		}
-	}
-	return "", "the map has no such port"
+	ports := t.ports[machine.host] // one of them it is, since it answers
+	i := slices.IndexFunc(ports, func(p port) bool {
+		return p.Port == number && (slices.Contains(p.On, machine.on) || slices.Contains(p.On, "all"))
+	})
+	return machine.host + "/" + ports[i].Service, ""
 }
 
 // behind returns the service whose page nginx serves under a name.

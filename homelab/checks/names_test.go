@@ -73,7 +73,10 @@ func (t *tree) reaches(from, to, on string, number uint32) string {
 	return fmt.Sprintf("the map has no port %d of %s on %s", number, to, on)
 }
 
-var upstream = regexp.MustCompile(`(?:set \$upstream|proxy_pass) (https?://[^;$/]+|http://\$\{[A-Z_]+\}:\d+)`)
+var (
+	passing  = regexp.MustCompile(`(?m)^[^#\n]*\bproxy_pass `)
+	upstream = regexp.MustCompile(`(?:set \$upstream|proxy_pass) (https?://[^;$/]+|http://\$\{[A-Z_]+\}:\d+)`)
+)
 
 // variables of nginx's templates, with the machine whose address they are.
 var variables = map[string]struct{ host, on string }{
@@ -94,10 +97,12 @@ func (t *tree) templates() map[string]string {
 }
 
 func (t *tree) upstreams() (problems []string) {
-	count := 0
 	for name, text := range t.templates() {
-		for _, found := range upstream.FindAllStringSubmatch(text, -1) {
-			count++
+		all := upstream.FindAllStringSubmatch(text, -1)
+		if passes := len(passing.FindAllString(text, -1)); passes != len(all) {
+			problems = append(problems, fmt.Sprintf("%s leads %d times further, and to %d addresses that are understood", name, passes, len(all)))
+		}
+		for _, found := range all {
 			host, digits, _ := strings.Cut(strings.TrimPrefix(found[1], "http://"), ":")
 			number, err := strconv.ParseUint(digits, 10, 16)
 			if err != nil {
@@ -118,9 +123,6 @@ func (t *tree) upstreams() (problems []string) {
 				problems = append(problems, name+": "+found[1]+": "+why)
 			}
 		}
-	}
-	if count < 10 {
-		problems = append(problems, fmt.Sprintf("only %d upstreams were found", count))
 	}
 	return problems
 }
@@ -201,7 +203,7 @@ func (t *tree) targets() []string {
 		why := ""
 		switch {
 		case err != nil || numberErr != nil:
-			why = "has no port"
+			why = "is no name with a port"
 		case address == "127.0.0.1:9090": // itself
 		default:
 			why = t.answers("dev-learning", service, name, uint32(number))
@@ -226,7 +228,7 @@ func (t *tree) targets() []string {
 						target += ":443"
 					}
 					if address.Port() == "9180" && !strings.Contains(door, "location = "+address.Path+" ") {
-						problems = append(problems, scrape.Job+": nginx has no "+address.Path)
+						problems = append(problems, scrape.Job+": nginx has no "+address.Path+" to be probed")
 					}
 					if static.Labels["service"] == "" {
 						problems = append(problems, scrape.Job+": "+target+" has no label service")

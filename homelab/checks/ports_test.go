@@ -3,7 +3,6 @@ package checks
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +18,6 @@ var portChecks = []check{
 	{"SearXNG is on the tailnet address and nowhere else", (*tree).searxng},
 	{"SearXNG answers in JSON and has no limiter", (*tree).searxngSettings},
 }
-
-var tailnet = netip.MustParsePrefix("100.64.0.0/10")
 
 // bound names the kind of an address to which a host's service is bound.
 func bound(host, address string) string {
@@ -105,9 +102,12 @@ func (t *tree) listens() []string {
 			said += t.stacks[host].Configs[config.Source].Content
 		}
 		for _, p := range t.ports[host] {
-			address := map[string]string{"tailscale": map[string]string{"prod-services": prodIP, "dev-learning": devIP, "contabo": contaboIP}[host], "lan": lanIP}[p.On[0]]
-			if p.Service != s.Name || len(p.On) > 1 || address == "" {
+			if p.Service != s.Name || len(p.On) != 1 {
 				continue // 22000 of Syncthing is set over REST by the deploy
+			}
+			address := map[string]string{"tailscale": map[string]string{"prod-services": prodIP, "dev-learning": devIP, "contabo": contaboIP}[host], "lan": lanIP}[p.On[0]]
+			if address == "" {
+				continue
 			}
 			if !strings.Contains(said, address+":"+strconv.Itoa(int(p.Port))) {
 				problems = append(problems, fmt.Sprintf("is not told to listen on %s:%d", address, p.Port))
@@ -139,9 +139,14 @@ func (t *tree) mapItself() (problems []string) {
 					problems = append(problems, fmt.Sprintf("%s: %s is reached from %s, which nobody is", host, p.Service, from))
 				}
 			}
-			if len(p.From) == 0 || p.For == "" || len(p.On) == 0 {
-				problems = append(problems, fmt.Sprintf("%s: %s %d says not who reaches it, where, and for what", host, p.Service, p.Port))
+			say := func(holds bool, problem string) {
+				if !holds {
+					problems = append(problems, fmt.Sprintf("%s: %s %d: %s", host, p.Service, p.Port, problem))
+				}
 			}
+			say(len(p.From) > 0, "nobody reaches it")
+			say(p.For != "", "it is not said what it is for")
+			say(len(p.On) > 0, "it is bound to no address")
 		}
 	}
 	return problems
@@ -152,9 +157,12 @@ func (t *tree) searxng() (problems []string) {
 	if len(ports) != 1 {
 		return []string{fmt.Sprintf("SearXNG is published %d times", len(ports))}
 	}
-	address, err := netip.ParseAddr(ports[0].HostIP)
-	if err != nil || !tailnet.Contains(address) || address.String() != prodIP {
+	if ports[0].HostIP != prodIP {
 		problems = append(problems, fmt.Sprintf("SearXNG is published on %q", ports[0].HostIP))
+	}
+	// The deploy refuses another address by this format.
+	if !slices.ContainsFunc(t.env["prod-services"], func(v variable) bool { return v.name == "TAILSCALE_IP" && v.format == "IPv4 in 100.64.0.0/10" }) {
+		problems = append(problems, "SearXNG's address need not be one of the tailnet")
 	}
 	if s := t.stacks["prod-services"].Services["searxng"]; s.NetworkMode != "" {
 		problems = append(problems, "SearXNG is on the network "+s.NetworkMode)
@@ -178,7 +186,10 @@ func (t *tree) searxngSettings() (problems []string) {
 	if err := yaml.Unmarshal([]byte(t.stacks["prod-services"].Configs[s.Configs[0].Source].Content), &settings); err != nil {
 		return []string{"SearXNG's settings: " + err.Error()}
 	}
-	if !settings.UseDefaultSettings || !slices.Contains(settings.Search.Formats, "json") {
+	if !settings.UseDefaultSettings {
+		problems = append(problems, "SearXNG has only the settings that are given here")
+	}
+	if !slices.Contains(settings.Search.Formats, "json") {
 		problems = append(problems, "SearXNG refuses JSON with 403")
 	}
 	if settings.Server.Limiter == nil || *settings.Server.Limiter {

@@ -154,14 +154,22 @@ func (t *tree) datasources() (problems []string) {
 		if why := t.answers("dev-learning", "grafana", name, number); why != "" {
 			problems = append(problems, s.Name+": "+why)
 		}
-		if s.UID == "" || s.Access != "proxy" || s.Editable == nil || *s.Editable {
-			problems = append(problems, s.Name+": must have a fixed uid, go through Grafana and not be edited there")
+		say := func(holds bool, problem string) {
+			if !holds {
+				problems = append(problems, s.Name+": "+problem)
+			}
 		}
+		say(s.UID != "", "has no fixed uid")
+		say(s.Access == "proxy", "is asked by the browser, not by Grafana")
+		say(s.Editable != nil && !*s.Editable, "can be edited in Grafana")
 		if s.IsDefault {
 			defaults++
 		}
 	}
-	if !slices.ContainsFunc(sources, func(s datasource) bool { return s.Type == "prometheus" && s.UID == "prometheus" && s.IsDefault }) || defaults != 1 {
+	if defaults > 1 {
+		problems = append(problems, fmt.Sprintf("%d datasources are the default", defaults))
+	}
+	if !slices.ContainsFunc(sources, func(s datasource) bool { return s.Type == "prometheus" && s.UID == "prometheus" && s.IsDefault }) {
 		problems = append(problems, "Prometheus is not the default datasource under the uid prometheus")
 	}
 	return problems
@@ -214,14 +222,26 @@ func (t *tree) dashboards() (problems []string) {
 		if strings.Contains(string(text), "__inputs") || strings.Contains(string(text), "${DS_") {
 			say("is an export for sharing")
 		}
-		if d.UID == "" || len(d.UID) > 40 || uids[d.UID] || d.SchemaVersion == 0 || d.Title == "" {
-			say("has no uid of its own, title or version")
+		if d.UID == "" || len(d.UID) > 40 {
+			say("has no uid that Grafana takes")
+		}
+		if uids[d.UID] {
+			say("has the uid of another dashboard")
+		}
+		if d.SchemaVersion == 0 {
+			say("has no schema version")
+		}
+		if d.Title == "" {
+			say("has no title")
 		}
 		uids[d.UID] = true
 		ids := map[int]bool{}
 		for _, p := range d.Panels {
-			if ids[p.ID] || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
-				say("%s: has no id or place of its own", p.Title)
+			if ids[p.ID] {
+				say("%s: has the id of another panel", p.Title)
+			}
+			if p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
+				say("%s: has no place on the page", p.Title)
 			}
 			ids[p.ID] = true
 			if p.Type != "row" && len(p.Targets) == 0 {
@@ -273,8 +293,11 @@ func (t *tree) alerts() (problems []string) {
 		}
 		for _, group := range rules.Groups {
 			for _, rule := range group.Rules {
-				if rule.Annotations["summary"] == "" || seen[rule.Alert] {
-					problems = append(problems, rule.Alert+": says not what is wrong, or is there twice")
+				if rule.Annotations["summary"] == "" {
+					problems = append(problems, rule.Alert+": says not what is wrong")
+				}
+				if seen[rule.Alert] {
+					problems = append(problems, rule.Alert+": is there twice")
 				}
 				seen[rule.Alert] = true
 				for _, problem := range all.query(rule.Expr) {

@@ -3,6 +3,7 @@ package checks
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ func TestEachCheckGoesRed(t *testing.T) {
 			}
 		}
 	})
-	for _, row := range breaks {
+	for _, row := range slices.Concat(breaks, derived()) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

@@ -82,20 +82,27 @@ func (t *tree) literals() (problems []string) {
 	return problems
 }
 
-// shapes are what secrets look like wherever they stand.
-var shapes = []*regexp.Regexp{
-	regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`),
-	regexp.MustCompile(`discord(app)?\.com/api/webhooks/\d`),
-	regexp.MustCompile(`\b[sp]k-lf-[0-9a-f]{8}-`),
-	regexp.MustCompile(`\btskey-[a-z]+-`),
-	regexp.MustCompile(`\b(AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36}|gsk_[A-Za-z0-9]{40}|AIza[0-9A-Za-z_-]{35})\b`),
-	regexp.MustCompile(`(?i)(passw(or)?d|secret|token|api_?key)["']?\s*[:=]\s*["']?[0-9a-f]{16,}`),
+// shapes are what secrets look like wherever they stand, each with one that is none. Each
+// stands in a file once in derived.
+var shapes = []struct {
+	pattern *regexp.Regexp
+	like    string
+}{
+	{regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`), "-----BEGIN EC " + "PRIVATE KEY-----"},
+	{regexp.MustCompile(`discord(app)?\.com/api/webhooks/\d`), "https://discord.com/api/" + "webhooks/1234/x"},
+	{regexp.MustCompile(`\b[sp]k-lf-[0-9a-f]{8}-`), "sk-lf-" + "01234567-89ab"},
+	{regexp.MustCompile(`\btskey-[a-z]+-`), "tskey-" + "auth-k"},
+	{regexp.MustCompile(`\bAKIA[0-9A-Z]{16}\b`), "AKIA" + strings.Repeat("A", 16)},
+	{regexp.MustCompile(`\bghp_[A-Za-z0-9]{36}\b`), "ghp_" + strings.Repeat("a", 36)},
+	{regexp.MustCompile(`\bgsk_[A-Za-z0-9]{40}\b`), "gsk_" + strings.Repeat("a", 40)},
+	{regexp.MustCompile(`\bAIza[0-9A-Za-z_-]{35}\b`), "AIza" + strings.Repeat("a", 35)},
+	{regexp.MustCompile(`(?i)(passw(or)?d|secret|token|api_?key)["']?\s*[:=]\s*["']?[0-9a-f]{16,}`), "password: " + strings.Repeat("0f", 10)},
 }
 
 func (t *tree) leaked() (problems []string) {
 	err := t.files(func(name, text string) {
 		for _, shape := range shapes {
-			if found := shape.FindString(text); found != "" {
+			if found := shape.pattern.FindString(text); found != "" {
 				problems = append(problems, name+" has what looks like a secret: "+found[:min(len(found), 20)]+"…")
 			}
 		}

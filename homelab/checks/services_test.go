@@ -161,7 +161,7 @@ func (t *tree) databases() []string {
 		if name, _, _ := split(s.Image); !slices.Contains(stores, name) {
 			return nil
 		}
-		if len(s.Networks) == 0 || s.NetworkMode != "" {
+		if len(s.Networks) == 0 {
 			problems = append(problems, "is on a network that is not internal")
 		}
 		for network := range s.Networks {
