@@ -6,5 +6,6 @@
 // upstream, Prometheus a target, a query a metric, a mount a file) names what is there.
 // What a peer can judge, it judges: nginx, promtool, yamllint, shellcheck, systemd.
 //
-// TestEachCheckGoesRed breaks a copy of the tree once for each of them.
+// TestEachCheckGoesRed breaks a copy of the tree for each of them, and each of what they say
+// has a row that makes them say it: complaints_test.go reads it from their source.
 package checks

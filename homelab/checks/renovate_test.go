@@ -148,7 +148,9 @@ func (c renovateConfig) image(name, tag string) (problems []string) {
 		}
 		if rule.AllowedVersions != "" {
 			allowed, err := pattern(rule.AllowedVersions)
-			if err != nil || !allowed.MatchString(tag) {
+			if err != nil {
+				problems = append(problems, name+": "+err.Error())
+			} else if !allowed.MatchString(tag) {
 				problems = append(problems, fmt.Sprintf("%s:%s is not among the allowed versions %s", name, tag, rule.AllowedVersions))
 			}
 		}
@@ -245,6 +247,7 @@ func TestRenovateSeesEveryVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := read(t, filepath.Join(home, "../renovate.json"))
+	all := complaints(t, "renovate_test.go")
 	for _, problem := range tree.renovate(text) {
 		t.Error(problem)
 	}
@@ -261,6 +264,7 @@ func TestRenovateSeesEveryVersion(t *testing.T) {
 		{"no digests", `"pinDigests": true`, `"pinDigests": false`, "nginx gets no digest"},
 		{"a store's major version", `"clickhouse/clickhouse-server", "redis"]`, `"redis"]`, "another major version of clickhouse/clickhouse-server is proposed"},
 		{"a short line of ClickHouse", `\\d+\\.(3|8)\\.`, `\\d+\\.8\\.`, "clickhouse/clickhouse-server:26.3"},
+		{"a pattern without slashes", `"allowedVersions": "/`, `"allowedVersions": "`, "does not stand between slashes"},
 		{"Plex' commit", `-[0-9a-f]{9}$`, `$`, "plexinc/pms-docker:"},
 		{"SearXNG's days", `"searxng/searxng"`, `"searxng/searx"`, "searxng/searxng:"},
 		{"a rule for nobody", `"portainer/portainer-ce"`, `"portainer/portainer"`, "a rule is for portainer/portainer, which nobody has"},
@@ -270,12 +274,13 @@ func TestRenovateSeesEveryVersion(t *testing.T) {
 			if !bytes.Contains(text, []byte(row.old)) {
 				t.Fatalf("renovate.json does not have %q: the row breaks nothing", row.old)
 			}
-			problems := strings.Join(tree.renovate(bytes.Replace(text, []byte(row.old), []byte(row.new), 1)), "\n")
-			if problems == "" || !strings.Contains(problems, row.want) {
+			problems := tree.renovate(bytes.Replace(text, []byte(row.old), []byte(row.new), 1))
+			if !wanted(all, problems, row.want) {
 				t.Errorf("want %q, got %q", row.want, problems)
 			}
 		})
 	}
+	owed(t, all)
 }
 
 // Gitea's 28 follows on 1.27: the order must not be that of 1 and 28, and tags without a
