@@ -169,7 +169,7 @@ func (t *tree) backupsWatched() (problems []string) {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	vars, deploy := t.text("ansible/roles/backup/vars/main.yml"), t.text("ansible/roles/prod-services/tasks/deploy.yml")
+	vars, deploy := t.text("ansible/roles/backup/vars/main.yml"), t.text("ansible/roles/prod-services/vars/main.yml")
 	pushed := 0
 	for _, m := range declared.Monitors {
 		if m.Type != "push" {
