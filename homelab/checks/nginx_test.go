@@ -7,8 +7,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"davidcockson.com/runner/homelab/internal/peer"
 )
 
 // startSeen runs nginx before a backend, whose last request last returns.
@@ -30,6 +34,35 @@ func startSeen(t *testing.T) (p *proxy, last func(*testing.T) *http.Request) {
 			t.Fatal("the backend was not asked")
 			return nil
 		}
+	}
+}
+
+// What nginx itself refuses before it serves anything.
+func TestNginxTakesTheTemplates(t *testing.T) {
+	program := peer.Need(t, "nginx")
+	for _, row := range []struct{ name, old, new, want string }{
+		{"as they lie", "", "", "test is successful"},
+		{"a directive that is none", "proxy_buffering off;", "proxy_bufferings off;", "unknown directive"},
+		{"a variable that a snippet wants is missing", "$connection_upgrade", "$connection_upgrades", "unknown \"connection_upgrade\" variable"},
+		{"a block that is not closed", "location / {", "location / { {", "unexpected"},
+		{"a certificate that is not there", "cert.pem", "certs.pem", "cannot load certificate"},
+		{"a snippet that is not there", "server.conf", "servers.conf", "servers.conf\" failed"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			certificate(t, dir)
+			p := &proxy{http: freeAddress(t), https: freeAddress(t), door: freeAddress(t)}
+			path := filepath.Join(dir, "nginx.conf")
+			if err := os.WriteFile(path, []byte(p.render(t, dir, "1", knowsHTTP2(t, program))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if row.old != "" {
+				rewrite(t, path, row.old, row.new)
+			}
+			if said, taken := takes(t, path); taken != (row.old == "") || !strings.Contains(said, row.want) {
+				t.Errorf("taken %t, want %q: %s", taken, row.want, said)
+			}
+		})
 	}
 }
 

@@ -52,7 +52,7 @@ func start(t *testing.T, backend string) *proxy {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(program, "-t", "-p", dir, "-c", path, "-e", "stderr").CombinedOutput(); err != nil {
+	if out, taken := takes(t, path); !taken {
 		t.Fatalf("nginx -t: %s", out)
 	}
 	run(t, exec.Command(program, "-p", dir, "-c", path, "-e", "stderr"), p.https)
@@ -71,6 +71,12 @@ func start(t *testing.T, backend string) *proxy {
 		},
 	}
 	return p
+}
+
+// takes reports whether nginx takes a configuration, and what it says of it.
+func takes(t *testing.T, path string) (said string, taken bool) {
+	t.Helper()
+	return judge(t, filepath.Dir(path), "nginx", "-t", "-p", filepath.Dir(path), "-c", path, "-e", "stderr")
 }
 
 // render fills in the templates as the image does, for ports of the loopback and files

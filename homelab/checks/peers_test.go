@@ -80,10 +80,34 @@ func rewrite(t *testing.T, path, old, new string) {
 	}
 }
 
-// Every alert of this file fires, or does not, as it says there.
+// Every alert of testdata/alerts.yml fires, or does not, as it says there.
 func TestAlertsFireWhenTheyShould(t *testing.T) {
-	if out, content := judge(t, "testdata", "promtool", "test", "rules", "alerts.yml"); !content {
-		t.Error(out)
+	peer.Need(t, "promtool")
+	for _, row := range []struct {
+		name, file, old, new string
+		content              bool
+	}{
+		{"as they lie", "", "", "", true},
+		{"one that waits longer", "homelab.yml", "for: 5m", "for: 8m", false},
+		{"one that never fires", "homelab.yml", "up{job=\"node\"} == 0", "up{job=\"node\"} == 2", false},
+		{"one that says something else", "homelab.yml", "has not answered for 5 minutes", "is away", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := copyTree("../dev-learning/prometheus/rules", dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := copyTree("testdata/alerts.yml", filepath.Join(dir, "alerts.yml")); err != nil {
+				t.Fatal(err)
+			}
+			rewrite(t, filepath.Join(dir, "alerts.yml"), "../../dev-learning/prometheus/rules/", "")
+			if row.old != "" {
+				rewrite(t, filepath.Join(dir, row.file), row.old, row.new)
+			}
+			if out, content := judge(t, dir, "promtool", "test", "rules", "alerts.yml"); content != row.content {
+				t.Errorf("content %t, want %t:\n%s", content, row.content, out)
+			}
+		})
 	}
 }
 
@@ -200,12 +224,28 @@ func TestClickHouseFilesAreXML(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		decoder := xml.NewDecoder(strings.NewReader(string(text)))
-		for err == nil {
-			_, err = decoder.Token()
-		}
-		if !errors.Is(err, io.EOF) {
+		if err := isXML(string(text)); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		for _, row := range []struct{ name, old, new string }{
+			{"an element is not closed", "</clickhouse>", ""},
+			{"an element is closed as another", "</clickhouse>", "</click>"},
+			{"a sign is no XML", "<clickhouse>", "<clickhouse>\n<<"},
+		} {
+			if isXML(strings.Replace(string(text), row.old, row.new, 1)) == nil {
+				t.Errorf("%s: %s, and it is taken", name, row.name)
+			}
+		}
+	}
+}
+
+func isXML(text string) error {
+	decoder := xml.NewDecoder(strings.NewReader(text))
+	for {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
 }

@@ -54,17 +54,24 @@ func between(text, part, table string) (string, error) {
 	return head + begin + table + end + tail, nil
 }
 
+// withTables is README.md with the tables of the map.
+func (t *tree) withTables(text string) (string, error) {
+	text, err := between(text, "reaches", t.reachesTable())
+	if err != nil {
+		return "", err
+	}
+	return between(text, "ports", t.portsTable())
+}
+
 func TestTheReadmeHasTheMap(t *testing.T) {
-	tree, err := load(home)
+	real, err := load(home)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(home, "README.md")
-	want := string(read(t, path))
-	for part, table := range map[string]string{"reaches": tree.reachesTable(), "ports": tree.portsTable()} {
-		if want, err = between(want, part, table); err != nil {
-			t.Fatal(err)
-		}
+	want, err := real.withTables(string(read(t, path)))
+	if err != nil {
+		t.Fatal(err)
 	}
 	if *update {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
@@ -74,7 +81,33 @@ func TestTheReadmeHasTheMap(t *testing.T) {
 	if got := string(read(t, path)); got != want {
 		t.Error("README.md is not what ports.yaml says: go test ./checks -update")
 	}
-	if len(machinesInOrder) != len(tree.ports) {
-		t.Errorf("the map has %d machines, the tables %d", len(tree.ports), len(machinesInOrder))
+	if len(machinesInOrder) != len(real.ports) {
+		t.Errorf("the map has %d machines, the tables %d", len(real.ports), len(machinesInOrder))
+	}
+	for _, row := range []struct{ name, old, new string }{
+		{"a port is another", "port: 2222", "port: 2223"},
+		{"a port is bound elsewhere", "port: 2222, \"on\": [lan]", "port: 2222, \"on\": [all]"},
+		{"a port is reached by another", "from: [lan], for: git over SSH", "from: [tailnet], for: git over SSH"},
+		{"a port is for something else", "for: git over SSH", "for: pushes"},
+		{"a port is new", "davas:\n", "davas:\n  - {service: ssh, port: 22, \"on\": [tailscale], from: [contabo], for: a shell}\n"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			changed := &tree{dir: t.TempDir()}
+			if err := copyTree(filepath.Join(home, "ports.yaml"), filepath.Join(changed.dir, "ports.yaml")); err != nil {
+				t.Fatal(err)
+			}
+			rewrite(t, filepath.Join(changed.dir, "ports.yaml"), row.old, row.new)
+			if err := changed.yaml("ports.yaml", &changed.ports); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := changed.withTables(want); err != nil || got == want {
+				t.Errorf("README.md is taken for the map, %v", err)
+			}
+		})
+	}
+	for _, part := range []string{"reaches", "ports"} {
+		if _, err := real.withTables(strings.Replace(want, "<!-- "+part+": end -->", "", 1)); err == nil {
+			t.Errorf("the part %s is not missed", part)
+		}
 	}
 }
