@@ -30,6 +30,7 @@ type lab struct {
 	dir      string
 	settings map[string]any // extra variables
 	programs string         // the first folder on PATH
+	others   string         // the further ones
 }
 
 // Addresses of the tailnet; nobody listens there, and only their form counts.
@@ -47,7 +48,7 @@ func needAnsible(t *testing.T) {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	needAnsible(t)
-	l := &lab{dir: t.TempDir(), settings: map[string]any{}}
+	l := &lab{dir: t.TempDir(), settings: map[string]any{}, others: os.Getenv("PATH")}
 	l.programs = filepath.Join(l.dir, "programs")
 	for _, folder := range []string{"programs", "home/tmp", "docker", "prod/units", "dev/units", "vps/units"} {
 		if err := os.MkdirAll(filepath.Join(l.dir, folder), 0o755); err != nil {
@@ -178,7 +179,7 @@ func (l *lab) command(ctx context.Context, name string, arguments ...string) *ex
 	cmd := exec.CommandContext(ctx, name, arguments...)
 	cmd.Dir = books
 	home := os.Getenv("HOME")
-	cmd.Env = append(withoutAnsible(os.Environ()), "HOME="+l.path("home"), "PATH="+l.programs+":"+os.Getenv("PATH"), "LAB="+l.path("docker"),
+	cmd.Env = append(withoutAnsible(os.Environ()), "HOME="+l.path("home"), "PATH="+l.programs+":"+l.others, "LAB="+l.path("docker"),
 		"GOPATH="+orElse("GOPATH", home+"/go"), "GOCACHE="+orElse("GOCACHE", home+"/.cache/go-build"),
 		"GOENV="+orElse("GOENV", home+"/.config/go/env"),
 		"ANSIBLE_LOCALHOST_WARNING=false", "ANSIBLE_NOCOLOR=true", "ANSIBLE_HOME="+l.path("home/.ansible"), "TMPDIR="+l.path("home/tmp"),

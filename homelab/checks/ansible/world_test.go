@@ -180,7 +180,9 @@ func (w *world) observations(out http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	asked, known := w.traces[id]
-	w.traces[id]++
+	if known {
+		w.traces[id]++
+	}
 	if known && asked > 0 || id == "0123456789abcdef0123456789abcdef" {
 		answer(200, `{"data": [{"traceId": "`+id+`"}]}`)(out, r)
 		return
