@@ -22,11 +22,11 @@ func TestDavasGoesAwayAndComesBack(t *testing.T) {
 	everywhere("davas unreachable since ")
 	pages["/health"].sees("#health .down", "provider davas")
 	pages["/health"].sees("#health .down", "What to do")
-	pages["/chat"].open("/chat") // the picker shows it as such, and puts nothing in its place
+	// The picker shows it as such, and puts nothing in its place.
 	pages["/chat"].until("the picker shows it as unreachable", `[...document.querySelectorAll("#choice optgroup")].some((g) => g.label === "davas — unreachable" && g.querySelector("option[value='davas/gemma3:12b']"))`)
-	eval[bool](pages["/chat"], "globalThis.sameDocument = true")
 	r.davas.wake()
 	everywhere("davas online")
+	pages["/chat"].until("the picker shows it as there", `[...document.querySelectorAll("#choice optgroup")].some((g) => g.label === "davas")`)
 	for path, p := range pages {
 		if !eval[bool](p, "globalThis.sameDocument === true") {
 			t.Errorf("%s was loaded anew meanwhile", path)

@@ -298,7 +298,17 @@
       chosen = choice.value;
       try { localStorage.setItem("runner:choice", chosen); } catch { /* a private window */ }
     });
-    on("htmx:after:swap", choose);
+    // The list is asked for anew when a model server goes, comes or loads another model, but
+    // not under the hands of who has it open.
+    const servers = () => $$("#hosts .host").map((h) => `${h.className} ${h.firstChild?.textContent} ${$(".detail", h)?.textContent}`).join();
+    let seen = servers();
+    on("htmx:after:swap", () => {
+      choose();
+      const now = servers();
+      if (now === seen || document.activeElement === choice) return;
+      seen = now;
+      htmx.trigger(choice, "refresh");
+    });
   }
 
   // ---- copying ----
