@@ -55,7 +55,7 @@ check: tools
 
 # The runner of the tests is named by its file: so it needs nothing of the tools' module.
 # homelab/checks reads files and runs programs, and has no code that is deployed: under the race
-# detector that takes three times as long.
+# detector that takes more than twice as long.
 test:
 	@SOAK='$(SOAK)' go run tools/testrun/main.go $(PACKAGES) && all=0 || all=1; \
 	$(if $(filter ./...,$(PACKAGES)),(cd homelab && go run ../tools/testrun/main.go $(if $(filter true,$(CI)),,-race=false) ./cmd/... ./internal/...) || all=1; \

@@ -112,10 +112,10 @@ func (c *Chat) write(ctx context.Context, q question) (int, error) {
 	return c.o.History.Ask(ctx, q.conversation, q.settings, q.text, time.Now())
 }
 
-// remember reads what the model is given of a conversation while the question is being
-// written: it is most of the time from the message to the call. The question is its end. What
-// it returns waits for that, and is told the number under which the question was written:
-// where another came before it, the conversation is read again.
+// remember begins to read what the model is given of a conversation, so that the question is
+// written meanwhile. What it returns waits for that, and puts the question at the end; it is
+// told the number under which the question was written: where another came before it, the
+// conversation is read again.
 func (c *Chat) remember(ctx context.Context, q question) func(context.Context, int) (recalled, error) {
 	var r recalled
 	var err error
